@@ -215,7 +215,9 @@ def _ambiguous(value: Form, item: Form, own: list[Axis], bare: bool, span: Span 
     )  # fmt: skip
 
 
-def place(value: Form, indices: Mapping[Axis, Form], keep: Sequence[Axis] | None = None, span: Span | None = None) -> Form:
+def place(
+    value: Form, indices: Mapping[Axis, Form], keep: Sequence[Axis] | None = None, span: Span | None = None
+) -> Form:
     """The sum of `value` over the entries whose indices are the target's."""
     used = {axis for index in indices.values() for axis in index.axes}
     kept = tuple(keep) if keep is not None else tuple(axis for axis in value.axes if axis not in used)
@@ -224,7 +226,9 @@ def place(value: Form, indices: Mapping[Axis, Form], keep: Sequence[Axis] | None
             raise unknown_axis(axis, value, span, "is kept, but the placed value has no such axis")
     for axis, index in indices.items():
         if index.kind != "int":
-            raise KindMismatch(f"the index for axis `{axis.name}` is {index.kind}, not int", at=index.span or span)
+            raise KindMismatch(
+                f"the index for axis `{axis.name}` is {index.kind}, not int", at=index.span or span
+            )
     return Place(value, tuple(indices.items()), kept, span=span)
 
 
@@ -244,7 +248,9 @@ def unknown_axis(axis: Axis, value: Form, span: Span | None, why: str) -> Unknow
 # --- reductions
 
 
-def reduce(op: str, pieces: Pieces, where: Form | None = None, component: int = 0, span: Span | None = None) -> Form:
+def reduce(
+    op: str, pieces: Pieces, where: Form | None = None, component: int = 0, span: Span | None = None
+) -> Form:
     """`op` over the axes of each piece; `where` makes the entries that it excludes absent."""
     made: list[Piece] = []
     for value, axes in pieces:
@@ -311,7 +317,9 @@ def make_axis(name: str, lowest: Form, extent: Form, how: How, span: Span | None
     for form in (lowest, extent):
         if form.kind != "int" or form.axes:
             what = f"has axes {', '.join(a.name for a in form.axes)}" if form.axes else f"is {form.kind}"
-            raise InvalidSize(f"the range of axis `{name}` needs whole numbers, and this {what}", at=form.span or span)
+            raise InvalidSize(
+                f"the range of axis `{name}` needs whole numbers, and this {what}", at=form.span or span
+            )
     if isinstance(extent, Const) and isinstance(extent.value, int) and extent.value < 1:
         said = f" ({extent.written})" if extent.written else ""
         raise InvalidSize(
@@ -325,7 +333,9 @@ def near_axis(name: str, radius: Form, span: Span | None = None) -> Axis:
     extent = apply("add", apply("mul", Const(2), radius), Const(1))
     if isinstance(radius, Const) and isinstance(radius.value, int) and radius.value < 0:
         said = f" ({radius.written})" if radius.written else ""
-        raise InvalidSize(f"the radius of axis `{name}` is {radius.value}{said}; it is at least 0", at=span, label="here")
+        raise InvalidSize(
+            f"the radius of axis `{name}` is {radius.value}{said}; it is at least 0", at=span, label="here"
+        )
     return make_axis(name, apply("neg", radius), extent, "near", span)
 
 

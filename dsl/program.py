@@ -235,7 +235,9 @@ class Place(Form):
     def __post_init__(self) -> None:
         ordered = tuple(sorted(self.indices, key=lambda pair: pair[0].key))
         kept = tuple(sorted(self.keep, key=lambda axis: axis.key))
-        self._seal((*(axis for axis, _ in self.indices), *self.keep), self.value.kind, self.value, ordered, kept)
+        self._seal(
+            (*(axis for axis, _ in self.indices), *self.keep), self.value.kind, self.value, ordered, kept
+        )
 
 
 @dataclass(frozen=True, slots=True)
