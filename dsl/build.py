@@ -19,7 +19,7 @@ from .mistakes import (
     KindMismatch,
     UnknownAxis,
 )
-from .ops import OPS, reduce_kind
+from .ops import OPS, join, reduce_kind
 from .program import (
     At,
     Axis,
@@ -219,6 +219,13 @@ def place(
     value: Form, indices: Mapping[Axis, Form], keep: Sequence[Axis] | None = None, span: Span | None = None
 ) -> Form:
     """The sum of `value` over the entries whose indices are the target's."""
+    if value.kind == "bool":
+        raise KindMismatch(
+            "`place` adds numbers, and found bool",
+            at=value.span or span,
+            label="this is bool",
+            helps=["use select(p, 1, 0) to make a number of a truth value"],
+        )
     used = {axis for index in indices.values() for axis in index.axes}
     kept = tuple(keep) if keep is not None else tuple(axis for axis in value.axes if axis not in used)
     for axis in kept:
@@ -259,9 +266,13 @@ def reduce(
             if axis not in masked.axes:
                 raise unknown_axis(axis, masked, span, "is reduced, but the value has no such axis")
         made.append(Piece(masked, tuple(dict.fromkeys(axes))))
-    kind = reduce_kind(op, made[0].value.kind)
+    kinds = dict.fromkeys(piece.value.kind for piece in made)
+    mixed = "bool" in kinds and len(kinds) > 1 and op != "count"
+    kind = "mixes truth values and numbers" if mixed else reduce_kind(op, join(*kinds))
     if " " in kind:
-        raise KindMismatch(f"`{op}` {kind}, and found {made[0].value.kind}", at=span, label="here")
+        raise KindMismatch(f"`{op}` {kind}, and found {' and '.join(kinds)}", at=span, label="here")
+    if op == "argmax" and component >= sum(len(piece.axes) for piece in made):
+        raise UnknownAxis("`argmax` needs an axis to answer for", at=span, label="names none")
     return Reduce(op, tuple(made), component, span=span)
 
 

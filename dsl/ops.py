@@ -70,7 +70,7 @@ def _part(kinds: tuple[Kind, ...]) -> Kind | str:
 
 
 def _to(kind: Kind) -> KindRule:
-    return lambda kinds: kind
+    return lambda kinds: "takes real numbers" if "complex" in kinds else kind
 
 
 @dataclass(frozen=True, slots=True)

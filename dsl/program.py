@@ -490,14 +490,14 @@ def children(form: Form) -> tuple[Form, ...]:
             return ()
 
 
-def walk(roots: Iterable[Form]) -> Iterator[Form]:
+def walk(roots: Iterable[Form], operands: Callable[[Form], tuple[Form, ...]] = children) -> Iterator[Form]:
     """Every form below the roots once, operands before users. Iterative: depth is no limit."""
     seen: set[Form] = set()
     for root in roots:
         stack: list[tuple[Form, Iterator[Form]]] = []
         if root not in seen:
             seen.add(root)
-            stack.append((root, iter(children(root))))
+            stack.append((root, iter(operands(root))))
         while stack:
             form, rest = stack[-1]
             below = next((child for child in rest if child not in seen), None)
@@ -506,4 +506,4 @@ def walk(roots: Iterable[Form]) -> Iterator[Form]:
                 yield form
             else:
                 seen.add(below)
-                stack.append((below, iter(children(below))))
+                stack.append((below, iter(operands(below))))
