@@ -19,7 +19,7 @@ from .mistakes import (
     KindMismatch,
     UnknownAxis,
 )
-from .ops import OPS, join, reduce_kind
+from .ops import OPS, Kind, join, reduce_kind
 from .program import (
     At,
     Axis,
@@ -266,11 +266,11 @@ def reduce(
             if axis not in masked.axes:
                 raise unknown_axis(axis, masked, span, "is reduced, but the value has no such axis")
         made.append(Piece(masked, tuple(dict.fromkeys(axes))))
-    kinds = dict.fromkeys(piece.value.kind for piece in made)
-    mixed = "bool" in kinds and len(kinds) > 1 and op != "count"
+    kinds: list[Kind] = [piece.value.kind for piece in made]
+    mixed = "bool" in kinds and len(set(kinds)) > 1 and op != "count"
     kind = "mixes truth values and numbers" if mixed else reduce_kind(op, join(*kinds))
     if " " in kind:
-        raise KindMismatch(f"`{op}` {kind}, and found {' and '.join(kinds)}", at=span, label="here")
+        raise KindMismatch(f"`{op}` {kind}, and found {' and '.join(dict.fromkeys(kinds))}", at=span, label="here")
     if op == "argmax" and component >= sum(len(piece.axes) for piece in made):
         raise UnknownAxis("`argmax` needs an axis to answer for", at=span, label="names none")
     return Reduce(op, tuple(made), component, span=span)
