@@ -1,0 +1,84 @@
+"""What every test stands on: a cache folder that is not the user's, hypothesis profiles, devices.
+
+tests/README.md says where a new test goes.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+
+CACHES = {"PLAIT_CACHE_DIR": "plait", "TRITON_CACHE_DIR": "triton", "TORCHINDUCTOR_CACHE_DIR": "inductor"}
+"""The variable that says where each tool caches, and its folder below the one of this run."""
+
+# `default` is what every change must pass: the same examples each time, and few enough to wait for.
+# `all` looks for new ones, and keeps what failed in .hypothesis for the next run.
+settings.register_profile(
+    "default",
+    derandomize=True,
+    deadline=None,
+    max_examples=50,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.register_profile(
+    "all",
+    derandomize=False,
+    deadline=None,
+    max_examples=1000,
+    phases=list(Phase),
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+# Said here, since hypothesis would otherwise take its own `ci` profile where CI is set.
+settings.load_profile("default")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--accept",
+        action="store_true",
+        help="write what was found over what was expected (documents, golden sources); read the diff after",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """One fresh cache folder a run, shared by its workers, so that each kernel is built once."""
+    if hasattr(config, "workerinput"):
+        return
+    folder = tempfile.mkdtemp(prefix="plait-tests-")
+    for variable, name in CACHES.items():
+        os.environ[variable] = str(Path(folder, name))
+    config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A gpu test on a machine without one is skipped, with the reason."""
+    wanting = [item for item in items if item.get_closest_marker("gpu")]
+    if not wanting:
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        for item in wanting:
+            item.add_marker(pytest.mark.skip(reason="torch sees no CUDA device"))
+
+
+@pytest.fixture
+def accept(request: pytest.FixtureRequest) -> bool:
+    """Whether this run replaces expected texts by found ones."""
+    return bool(request.config.getoption("--accept"))
+
+
+@pytest.fixture
+def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache folder of this test's own, also seen by the processes that it starts."""
+    folder = tmp_path / "cache"
+    folder.mkdir()
+    monkeypatch.setenv("PLAIT_CACHE_DIR", str(folder))
+    return folder
