@@ -1,0 +1,1 @@
+"""Kernel -> C++17 -> shared library -> callable."""

@@ -1,0 +1,139 @@
+// The vector primitives of every generated kernel. Plain C++17 with the vector extensions of GCC and Clang: no torch headers, no OpenMP.
+// The file that includes this text first defines PLAIT_BYTES (vector width), PLAIT_REAL (float or double), PLAIT_INT (the lanes' integer).
+// Laws: every function is right on all inputs, NaN, infinities and subnormals included; nothing here changes the floating-point state.
+#include <atomic>
+#include <cmath>
+#include <cstring>
+typedef PLAIT_REAL real;
+typedef PLAIT_INT inum;
+constexpr int LANES = PLAIT_BYTES / sizeof(real);
+typedef real vec __attribute__((vector_size(PLAIT_BYTES)));
+typedef inum ivec __attribute__((vector_size(LANES * sizeof(inum))));
+typedef decltype(vec{} < vec{}) mask;      // lanes of all ones or zeros, as wide as the reals
+typedef decltype(ivec{} < ivec{}) imask;   // the same, as wide as the integers
+#define INLINE static inline __attribute__((always_inline))
+INLINE vec all(real x) { return x - vec{}; }
+INLINE ivec alli(inum x) { return x + ivec{}; }
+INLINE mask allb(bool x) { return mask{} - (decltype(mask{}[0] + 0))(x ? 1 : 0); }
+INLINE vec load(const real *p) { vec r; memcpy(&r, p, sizeof r); return r; }
+INLINE void store(real *p, vec v) { memcpy(p, &v, sizeof v); }
+INLINE vec to_real(ivec x) { return __builtin_convertvector(x, vec); }
+INLINE mask to_mask(imask x) { return __builtin_convertvector(x, mask); }
+INLINE bool any_lane(mask m) { for (int i = 0; i < LANES; i++) if (m[i]) return true; return false; }
+// maximum and minimum hand on a NaN from either side, as torch does
+INLINE vec vmax(vec a, vec b) { vec r = a > b ? a : b; return a != a ? a : r; }
+INLINE vec vmin(vec a, vec b) { vec r = a < b ? a : b; return a != a ? a : r; }
+INLINE ivec vmaxi(ivec a, ivec b) { return a > b ? a : b; }
+INLINE ivec vmini(ivec a, ivec b) { return a < b ? a : b; }
+template <class T> INLINE T smax(T a, T b) { return a != a ? a : (a > b ? a : b); }
+template <class T> INLINE T smin(T a, T b) { return a != a ? a : (a < b ? a : b); }
+INLINE long floordiv(long a, long b) { long q = a / b; return q - ((a % b != 0) && ((a < 0) != (b < 0))); }
+INLINE long floormod(long a, long b) { long r = a % b; return r + ((r != 0 && ((r < 0) != (b < 0))) ? b : 0); }
+INLINE ivec floordiv(ivec a, ivec b) { ivec r = {}; for (int i = 0; i < LANES; i++) r[i] = (inum)floordiv((long)a[i], (long)b[i]); return r; }
+INLINE ivec floormod(ivec a, ivec b) { ivec r = {}; for (int i = 0; i < LANES; i++) r[i] = (inum)floormod((long)a[i], (long)b[i]); return r; }
+#define LANEWISE(name, expression) INLINE vec name(vec x) { vec r = {}; for (int i = 0; i < LANES; i++) { real e = x[i]; r[i] = expression; } return r; }
+LANEWISE(vlog, std::log(e)) LANEWISE(vlog1p, std::log1p(e)) LANEWISE(vexpm1, std::expm1(e)) LANEWISE(vsqrt, std::sqrt(e)) LANEWISE(vsin, std::sin(e))
+LANEWISE(vcos, std::cos(e)) LANEWISE(vtanh, std::tanh(e)) LANEWISE(verf, std::erf(e)) LANEWISE(vfloor, std::floor(e)) LANEWISE(vceil, std::ceil(e))
+LANEWISE(vtrunc, std::trunc(e)) LANEWISE(vround, std::nearbyint(e))
+INLINE vec vpow(vec a, vec b) { vec r = {}; for (int i = 0; i < LANES; i++) r[i] = std::pow(a[i], b[i]); return r; }
+INLINE real ssigmoid(real x) { return 1 / (1 + std::exp(-x)); }
+INLINE long ipow(long a, long n) { long r = 1; for (; n > 0; n--) r *= a; return r; }
+INLINE real rpow(real a, int n) { real r = 1; for (; n; n >>= 1, a *= a) if (n & 1) r *= a; return r; }
+INLINE vec vabs(vec x) { vec r = x < 0 ? -x : x; return x == 0 ? vec{} : r; }
+template <class T> INLINE T sabs(T x) { return x < 0 ? -x : (x == 0 ? T(0) : x); }
+template <class T> INLINE T ssign(T x) { return x != x ? x : T((x > 0) - (x < 0)); }
+INLINE vec vsign(vec x) { vec r = x > 0 ? all(1) : (x < 0 ? all(-1) : vec{}); return x != x ? x : r; }
+// exp: n = round(x / ln 2) by the rounding of a large sum, a Taylor polynomial on what is left (|f| <= 0.347), 2^n in two factors so that
+// results below the normal range are rounded, not flushed. Relative error below 2e-7 (float) and 4e-16 (double).
+INLINE vec vexp(vec x) {
+  constexpr bool wide = sizeof(real) == 8;
+  constexpr real big = wide ? real(6755399441055744.0) : real(12582912.0);
+  typedef mask bits;
+  x = x < real(wide ? -746 : -104) ? all(real(wide ? -746 : -104)) : x;
+  x = x > real(wide ? 710 : 89) ? all(real(wide ? 710 : 89)) : x;
+  vec t = x * real(1.44269504088896340736) + big;
+  bits n, zero; vec b = all(big);
+  memcpy(&n, &t, sizeof n); memcpy(&zero, &b, sizeof zero);
+  n -= zero;
+  vec m = t - big;
+  vec f = x - m * real(wide ? 0.69314718036912381649 : 0.693145751953125);
+  f -= m * real(wide ? 1.9082149292705877e-10 : 1.42860682030941723212e-6);
+  vec p;
+  if (wide) {
+    p = all(real(1.0 / 479001600)); p = p * f + real(1.0 / 39916800); p = p * f + real(1.0 / 3628800); p = p * f + real(1.0 / 362880);
+    p = p * f + real(1.0 / 40320); p = p * f + real(1.0 / 5040);
+  } else p = all(real(1.0 / 5040));
+  p = p * f + real(1.0 / 720); p = p * f + real(1.0 / 120); p = p * f + real(1.0 / 24); p = p * f + real(1.0 / 6); p = p * f + real(0.5);
+  p = p * f + real(1); p = p * f + real(1);
+  constexpr int shift = wide ? 52 : 23, bias = wide ? 1023 : 127;
+  bits half = n >> 1, e1 = (half + bias) << shift, e2 = (n - half + bias) << shift;
+  vec s1, s2; memcpy(&s1, &e1, sizeof s1); memcpy(&s2, &e2, sizeof s2);
+  return p * s1 * s2;
+}
+INLINE vec vsigmoid(vec x) { return real(1) / (real(1) + vexp(-x)); }
+// C[r][lanes] = sum_k A[r * ar + k * ak] * B[k * M + lanes] (+ C[r][lanes] * scale[lanes]): R rows by W vectors stay in registers, A is read
+// in place by broadcast, nothing is packed.
+template <int R, int W, int M, int INIT> INLINE void block(const real *A, long ar, long ak, const real *B, real *C, const vec *scale, long K) {
+  vec c[R][W];
+#pragma GCC unroll 16
+  for (int r = 0; r < R; r++)
+#pragma GCC unroll 4
+    for (int w = 0; w < W; w++) c[r][w] = INIT == 0 ? vec{} : INIT == 1 ? load(C + r * M + w * LANES) : load(C + r * M + w * LANES) * scale[w];
+  for (long k = 0; k < K; k++) {
+    vec b[W];
+#pragma GCC unroll 4
+    for (int w = 0; w < W; w++) b[w] = load(B + k * M + w * LANES);
+#pragma GCC unroll 16
+    for (int r = 0; r < R; r++) {
+      const real a = A[r * ar + k * ak];
+#pragma GCC unroll 4
+      for (int w = 0; w < W; w++) c[r][w] += a * b[w];
+    }
+  }
+#pragma GCC unroll 16
+  for (int r = 0; r < R; r++)
+#pragma GCC unroll 4
+    for (int w = 0; w < W; w++) store(C + r * M + w * LANES, c[r][w]);
+}
+template <int R, int W, int M, int INIT> static void dot(const real *A, long ar, long ak, const real *B, real *C, const vec *scale, long rows, long K) {
+  for (int v = 0; v < M / LANES; v += W) {
+    long r = 0;
+    for (; r + R <= rows; r += R) block<R, W, M, INIT>(A + r * ar, ar, ak, B + v * LANES, C + r * M + v * LANES, scale + v, K);
+    if constexpr (R > 4) if (r + 4 <= rows) { block<4, W, M, INIT>(A + r * ar, ar, ak, B + v * LANES, C + r * M + v * LANES, scale + v, K); r += 4; }
+    if constexpr (R > 2) if (r + 2 <= rows) { block<2, W, M, INIT>(A + r * ar, ar, ak, B + v * LANES, C + r * M + v * LANES, scale + v, K); r += 2; }
+    for (; r < rows; r++) block<1, W, M, INIT>(A + r * ar, ar, ak, B + v * LANES, C + r * M + v * LANES, scale + v, K);
+  }
+}
+// Intervals of integers, to tell what a predicate is on a whole tile: NONE, SOME or ALL of it. Endpoints saturate far outside any size.
+struct span { long lo, hi; };
+enum part { NONE = 0, SOME = 1, ALL = 2 };
+constexpr long FAR = 1L << 60;
+INLINE long far_mul(long a, long b) { __int128 p = (__int128)a * b; return p > FAR ? FAR : p < -FAR ? -FAR : (long)p; }
+INLINE long far_add(long a, long b) { __int128 p = (__int128)a + b; return p > FAR ? FAR : p < -FAR ? -FAR : (long)p; }
+INLINE span point(long x) { return {x, x}; }
+INLINE span iadd(span a, span b) { return {far_add(a.lo, b.lo), far_add(a.hi, b.hi)}; }
+INLINE span isub(span a, span b) { return {far_add(a.lo, -b.hi), far_add(a.hi, -b.lo)}; }
+INLINE span ineg(span a) { return {-a.hi, -a.lo}; }
+INLINE span imul(span a, span b) {
+  long p = far_mul(a.lo, b.lo), q = far_mul(a.lo, b.hi), r = far_mul(a.hi, b.lo), s = far_mul(a.hi, b.hi);
+  return {smin(smin(p, q), smin(r, s)), smax(smax(p, q), smax(r, s))};
+}
+INLINE span isquare(span a) { long p = far_mul(a.lo, a.lo), q = far_mul(a.hi, a.hi); return {a.lo <= 0 && a.hi >= 0 ? 0 : smin(p, q), smax(p, q)}; }
+INLINE span iabs(span a) { return a.lo >= 0 ? a : a.hi <= 0 ? ineg(a) : span{0, smax(-a.lo, a.hi)}; }
+INLINE span imin(span a, span b) { return {smin(a.lo, b.lo), smin(a.hi, b.hi)}; }
+INLINE span imax(span a, span b) { return {smax(a.lo, b.lo), smax(a.hi, b.hi)}; }
+INLINE span idiv(span a, span b) { if (b.lo != b.hi || b.lo <= 0) return {-FAR, FAR}; return {floordiv(a.lo, b.lo), floordiv(a.hi, b.lo)}; }
+INLINE span imod(span a, span b) {
+  if (b.lo != b.hi || b.lo <= 0) return {-FAR, FAR};
+  if (floordiv(a.lo, b.lo) == floordiv(a.hi, b.lo)) return {floormod(a.lo, b.lo), floormod(a.hi, b.lo)};
+  return {0, b.lo - 1};
+}
+INLINE part lt(span a, span b) { return a.hi < b.lo ? ALL : a.lo >= b.hi ? NONE : SOME; }
+INLINE part le(span a, span b) { return a.hi <= b.lo ? ALL : a.lo > b.hi ? NONE : SOME; }
+INLINE part eq(span a, span b) { return a.lo == a.hi && b.lo == b.hi && a.lo == b.lo ? ALL : a.hi < b.lo || b.hi < a.lo ? NONE : SOME; }
+INLINE part both(part a, part b) { return a < b ? a : b; }
+INLINE part either(part a, part b) { return a > b ? a : b; }
+INLINE part opposite(part a) { return (part)(2 - a); }
+// Tiles are handed out one by one; `runner` is GOMP_parallel of the libgomp that torch has loaded, or a pool with the same signature.
+typedef void (*runner)(void (*)(void *), void *, unsigned, unsigned);
+struct job { void *const *buffers; const long *numbers; std::atomic<long> next; };

@@ -1,0 +1,321 @@
+"""Kernel -> C++17. Lanes are flattened and cut into vectors; rows are loops; dots are register blocks.
+
+A kernel without lanes prints as scalar loops. The function it gives is
+
+    extern "C" void NAME(void *const *buffers, const long *numbers, runner run, unsigned threads)
+
+where `numbers` are the kernel's sizes and then, for each buffer, one stride a dimension.
+"""
+
+from __future__ import annotations
+
+from importlib import resources
+
+from ...compiler.kernel import (
+    Carry,
+    Dot,
+    Fold,
+    Kernel,
+    Let,
+    Load,
+    Statement,
+    Store,
+    Stream,
+    StreamAxis,
+)
+from ...compiler.target import CpuTarget
+from ...dsl.errors import CompilerFault
+from .emit import TYPES, mangle, widen
+from .groups import Groups
+from .intervals import classify
+from .layout import Shape
+
+
+def print_cpp(kernel: Kernel, target: CpuTarget) -> str:
+    """The whole source of a kernel, header included, so that its hash covers all that is compiled."""
+    return Printer(kernel, target).source()
+
+
+class Printer(Groups):
+    """Prints the frame of the function, its dots and its streams."""
+
+    __slots__ = ()
+
+    # --- the frame
+
+    def source(self) -> str:
+        header = resources.files(__package__).joinpath("plait.h").read_text()
+        real, whole = ("float", "int") if self.width == 4 else ("double", "long")
+        whole = "long" if self.target.wide else whole
+        defines = [f"#define PLAIT_BYTES {self.target.vector_bytes}", f"#define PLAIT_REAL {real}", f"#define PLAIT_INT {whole}"]
+        if self.lanes > 1 and self.lanes * self.width % self.target.vector_bytes:
+            raise CompilerFault("cpp", f"{self.lanes} lanes are no whole number of vectors")
+        self._tile()
+        name = mangle(self.kernel.name)
+        worker = ["static void work(void *given) {", *self._numbers(), *self.arrays, str(self.out), "}"]
+        entry = [
+            f'extern "C" void {name}(void *const *buffers, const long *numbers, runner run, unsigned threads) {{',
+            "  job shared = {buffers, numbers, {0}};",
+            "  if (run && threads > 1) run(work, &shared, threads, 0); else work(&shared);",
+            "}",
+        ]
+        vectors = [f"constexpr int WIDTH = {self.lanes}, VECTORS = (WIDTH + LANES - 1) / LANES;"]
+        return "\n".join([*defines, header, "#include <climits>", *vectors, *worker, *entry, ""])
+
+    def _numbers(self) -> list[str]:
+        lines = ["  job *shared = (job *)given;", "  const long *numbers = shared->numbers;"]
+        for i, size in enumerate(self.kernel.sizes):
+            lines.append(f"  const long {mangle(size)} = numbers[{i}];")
+        at = len(self.kernel.sizes)
+        for i, buffer in enumerate(self.kernel.buffers):
+            held = {"real": "real", "int": "long", "bool": "bool"}[buffer.kind]
+            const = "const " if buffer.role == "in" else ""
+            lines.append(f"  {const}{held} *__restrict {mangle(buffer.name)} = ({const}{held} *)shared->buffers[{i}];")
+            for dim in range(buffer.rank):
+                lines.append(f"  const long {mangle(buffer.name)}_s{dim} = numbers[{at}];")
+                at += 1
+        return lines
+
+    def _tile(self) -> None:
+        out, grid = self.out, self.kernel.grid
+        out.depth = 1
+        counts: list[str] = []
+        for axis in grid:
+            name = mangle(axis.name)
+            size = self.scalar(axis.size, "int")
+            out.add(f"const long {name}_low = {self.scalar(axis.low, 'int')}, {name}_end = {name}_low + {size};")
+            out.add(f"const long {name}_tiles = ({size} + {axis.tile - 1}) / {axis.tile};")
+            counts.append(f"{name}_tiles")
+        out.add(f"const long tiles = {' * '.join(counts) or '1'};")
+        with out.braces("for (long tile; (tile = shared->next.fetch_add(1, std::memory_order_relaxed)) < tiles;)"):
+            out.add("long rest = tile; (void)rest;")
+            for axis in reversed(grid):
+                name = mangle(axis.name)
+                out.add(f"const long {name}_first = {name}_low + rest % {name}_tiles * {axis.tile}; rest /= {name}_tiles;")
+                out.add(f"const long {name}_last = smin({name}_first + {axis.tile - 1}, {name}_end - 1); (void){name}_last;")
+                if axis.tile == 1:
+                    out.add(f"const long {name} = {name}_first; (void){name};")
+            self._lane_coordinates()
+            self.body(self.kernel.body)
+
+    def _lane_coordinates(self) -> None:
+        """One array of vectors for each lane axis: the coordinate of every lane of the tile."""
+        if not self.kernel.lanes:
+            return
+        inner = self.lanes
+        for axis in self.kernel.lanes:
+            width = self.layout.tiles[axis]
+            inner //= width
+            name = mangle(axis)
+            self.arrays.append(f"  ivec {name}_lane[VECTORS];")
+            self.out.add(
+                f"for (int i = 0; i < WIDTH; i++) {name}_lane[i / LANES][i % LANES] = (inum)({name}_first + i / {inner} % {width});"
+            )
+
+    # --- statements
+
+    def body(self, statements: tuple[Statement, ...]) -> None:
+        group: list[Statement] = []
+        for statement in statements:
+            match statement:
+                case Let() | Load() if self.deferred(statement.name):
+                    continue
+                case Let() | Load() | Fold() if self.layout.shapes[statement.name].lanes:
+                    group.append(statement)
+                case Store() if self._store_shape(statement).lanes:
+                    group.append(statement)
+                case _:
+                    self.group(group)
+                    group = []
+                    self._single(statement)
+        self.group(group)
+
+    def _single(self, statement: Statement) -> None:
+        match statement:
+            case Let() | Load():
+                self._value(statement)
+            case Store():
+                self._store(statement)
+            case Dot():
+                self.dot(statement)
+            case Stream():
+                self.stream(statement)
+            case Fold():
+                raise CompilerFault("cpp", f"`{statement.name}` folds a value without lanes")
+
+    # --- dots
+
+    def dot(self, dot: Dot) -> None:
+        """A contraction as register blocks: the side with lanes from an array, the other in place."""
+        left, right = dot.left, dot.right
+        if self.layout.shape(left).lanes:
+            left, right = right, left
+        shape, over = self.layout.shapes[dot.name], self.layout.shape(right).rows
+        if self.layout.shape(left).lanes or len(over) > 1 or len(shape.rows) > 1 or right not in self.slots:
+            raise CompilerFault("cpp", f"dot `{dot.name}` does not fit the register blocks")
+        slot, init, scale = self._accumulator(dot)
+        row, inner = (shape.rows or (None,))[0], (over or (None,))[0]
+        start, by_row, by_inner = self._left(left, row, inner)
+        block = self.target.block_rows
+        vectors = max(1, min(self.target.block_vectors, self.lanes // (self.target.vector_bytes // self.width)))
+        counts = f"{self.count(row)}, {self.count(inner)}"
+        self.out.add(
+            f"dot<{block}, {vectors}, WIDTH, {init}>({start}, {by_row}, {by_inner}, {self.slots[right]}, {slot}, {scale}, {counts});"
+        )
+
+    def _accumulator(self, dot: Dot) -> tuple[str, int, str]:
+        """The array of the result, how it starts (0: at nothing, 1: at init, 2: at init * scale)."""
+        shape, here = self.layout.shapes[dot.name], self.layout.position[id(dot)]
+        if dot.init is None:
+            return self.place(dot.name, shape, here), 0, "(const vec *)nullptr"
+        if not isinstance(dot.init, str) or dot.init not in self.slots or self.layout.read_after(dot.init, here):
+            raise CompilerFault("cpp", f"dot `{dot.name}` starts from a value that is read again later")
+        slot = self.slots[dot.init]
+        self.slots[dot.name] = slot
+        if dot.scale is None:
+            return slot, 1, "(const vec *)nullptr"
+        if not isinstance(dot.scale, str) or dot.scale not in self.slots:
+            raise CompilerFault("cpp", f"the scale of dot `{dot.name}` is not an array over the lanes")
+        return slot, 2, self.slots[dot.scale]
+
+    def place(self, name: str, shape: Shape, here: int) -> str:
+        """The array of a dot's result; one row where it has no row axis."""
+        slot = self.slots.get(name) or self.allocate(name, shape, here)
+        return slot if shape.rows else f"(real *){slot}"
+
+    def count(self, row: str | None) -> str:
+        if row is None:
+            return "1"
+        local = next((each for each in self.kernel.locals if each.name == row), None)
+        return str(local.size) if local else f"{mangle(row)}_count"
+
+    def _left(self, name: str, row: str | None, inner: str | None) -> tuple[str, str, str]:
+        """Pointer and strides of the broadcast side: the buffer itself, or a small array of it."""
+        load = self.layout.definitions.get(name)
+        if isinstance(load, Load) and load.kind == "real" and self.layout.always_inside(load.mask):
+            view = self._view(load, row, inner)
+            if view is not None:
+                return view
+        return self._gathered(name, row, inner)
+
+    def _view(self, load: Load, row: str | None, inner: str | None) -> tuple[str, str, str] | None:
+        steps: dict[str | None, list[str]] = {row: [], inner: []}
+        base: list[str] = []
+        buffer = mangle(load.buffer)
+        for dim, index in enumerate(load.index):
+            stride = f"{buffer}_s{dim}"
+            if isinstance(index, str) and index in (row, inner):
+                steps[index].append(stride)
+                base.append(f"{self._first(index)} * {stride}")
+            elif self.layout.shape(index).rows:
+                return None
+            else:
+                base.append(f"{self.operand(index).code} * {stride}")
+        by_row, by_inner = (" + ".join(steps[axis]) if axis else "" for axis in (row, inner))
+        return f"{buffer} + {' + '.join(base) or '0'}", by_row or "0", by_inner or "0"
+
+    def _first(self, row: str) -> str:
+        local = next((each for each in self.kernel.locals if each.name == row), None)
+        return f"{local.low}L" if local else f"{mangle(row)}_first"
+
+    def _gathered(self, name: str, row: str | None, inner: str | None) -> tuple[str, str, str]:
+        rows = tuple(axis for axis in (row, inner) if axis is not None)
+        sizes = [self.layout.tiles[axis] for axis in rows]
+        slot = f"{mangle(name)}_g"
+        total = sizes[0] * (sizes[1] if len(sizes) > 1 else 1) if sizes else 1
+        if not any(f" {slot}[" in line for line in self.arrays):
+            self.arrays.append(f"  alignas(64) real {slot}[{total}];")
+        with self.loops(rows):
+            index = self._row_index(rows)
+            self.out.add(f"{slot}[{index}] = {widen(self.operand(name), 'real', False)};")
+        by_inner = "1" if inner else "0"
+        return slot, (str(sizes[1]) if inner else "1") if row else "0", by_inner
+
+    # --- streams
+
+    def stream(self, stream: Stream) -> None:
+        """Loops over chunks; the innermost run is trimmed to what some lane can see."""
+        here = self.layout.position[id(stream)]
+        for carry in stream.carries:
+            self._start(carry, here)
+        self._chunks(stream, stream.axes)
+        self._release(self.layout.position[-id(stream)])
+
+    def _start(self, carry: Carry, here: int) -> None:
+        shape = self.layout.shapes[carry.name]
+        init = self.operand(carry.init)
+        if not shape.lanes:
+            self.out.add(f"{TYPES[carry.kind]} {mangle(carry.name)} = {widen(init, carry.kind, False)};")
+            return
+        slot = self.allocate(carry.name, shape, here)
+        with self.out.braces("for (int vi = 0; vi < VECTORS; vi++)"), self.loops(shape.rows):
+            value = widen(init, carry.kind, True)
+            at = f"store({slot} + ({self._row_index(shape.rows)}) * WIDTH + vi * LANES, {value});"
+            self.out.add(at if shape.rows else f"{slot}[vi] = {value};")
+
+    def _chunks(self, stream: Stream, axes: tuple[StreamAxis, ...]) -> None:
+        if not axes:
+            self._chunk(stream)
+            return
+        axis, name = axes[0], mangle(axes[0].name)
+        with self.out.braces(""):
+            low, stop = self.scalar(axis.low, "int"), self.scalar(axis.stop, "int")
+            self.out.add(f"long {name}_from = {low}, {name}_to = {stop};")
+            classified = len(axes) == 1 and self.kernel.lanes and stream.visible is not True
+            test = self._class(stream) if classified else "SOME"
+            if test != "SOME":
+                self.out.add(f"auto seen_at = [&](long {name}_first) -> part {{ return {test}; }};")
+                self.out.add(f"while ({name}_from < {name}_to && seen_at({name}_from) == NONE) {name}_from++;")
+                self.out.add(f"while ({name}_to > {name}_from && seen_at({name}_to - 1) == NONE) {name}_to--;")
+            step = axis.step
+            with self.out.braces(f"for (long {name}_first = {name}_from; {name}_first < {name}_to; {name}_first += {step})"):
+                self.out.add(f"const long {name}_count = smin({step}L, {name}_to - {name}_first); (void){name}_count;")
+                self.out.add(f"const long {name}_last = {name}_first + {name}_count - 1; (void){name}_last;")
+                if step == 1:
+                    self.out.add(f"const long {name} = {name}_first; (void){name};")
+                before = (self.visible, self.gate)
+                if test != "SOME":
+                    self.visible = stream.visible
+                    self.out.add(f"part {name}_part[{step}];")
+                    self.out.add(f"for (long j = 0; j < {name}_count; j++) {name}_part[j] = seen_at({name}_first + j);")
+                    self.gate = f"{name}_part[{f'j_{name}' if step > 1 else '0'}]"
+                self._chunks(stream, axes[1:])
+                self.visible, self.gate = before
+
+    def _class(self, stream: Stream) -> str:
+        """The class of one index of the innermost axis, outer chunks taken whole."""
+        ranges: dict[str, str] = {size: f"point({mangle(size)})" for size in self.kernel.sizes}
+        for axis in self.kernel.grid:
+            name = mangle(axis.name)
+            ranges[axis.name] = f"span{{{name}_first, {name}_last}}"
+            ranges[f"{axis.name}.first"], ranges[f"{axis.name}.last"] = f"point({name}_first)", f"point({name}_last)"
+        for axis in stream.axes[:-1]:
+            name = mangle(axis.name)
+            ranges[axis.name] = f"span{{{name}_first, {name}_last}}"
+        last = mangle(stream.axes[-1].name)
+        ranges[stream.axes[-1].name] = f"point({last}_first)"
+        lets = {name: each for name, each in self.layout.definitions.items() if isinstance(each, Let)}
+        return classify(stream.visible, lets, ranges)
+
+    def _chunk(self, stream: Stream) -> None:
+        self.body(stream.body)
+        moves: list[str] = []
+        for carry in stream.carries:
+            shape = self.layout.shapes[carry.name]
+            if not shape.lanes:
+                value = widen(self.operand(carry.next), carry.kind, False)
+                self.out.add(f"const {TYPES[carry.kind]} {mangle(carry.name)}_next = {value};")
+                moves.append(f"{mangle(carry.name)} = {mangle(carry.name)}_next;")
+            else:
+                self._move(carry, shape)
+        for move in moves:
+            self.out.add(move)
+
+    def _move(self, carry: Carry, shape: Shape) -> None:
+        slot = self.slots[carry.name]
+        if isinstance(carry.next, str) and self.slots.get(carry.next) == slot:
+            return
+        with self.out.braces("for (int vi = 0; vi < VECTORS; vi++)"), self.loops(shape.rows):
+            value = widen(self.operand(carry.next), carry.kind, True)
+            at = f"store({slot} + ({self._row_index(shape.rows)}) * WIDTH + vi * LANES, {value});"
+            self.out.add(at if shape.rows else f"{slot}[vi] = {value};")
