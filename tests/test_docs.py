@@ -9,6 +9,7 @@ import importlib.util
 from pathlib import Path
 
 import pytest
+
 from documents import Block, Difference, Run, accepted, blocks, commands, elsewhere, links, run, same
 from tree import ROOT
 

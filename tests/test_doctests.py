@@ -8,6 +8,7 @@ import sys
 import types
 
 import pytest
+
 from tree import full_name, module_paths
 
 FLAGS = doctest.NORMALIZE_WHITESPACE

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 
 import networkx
 import pytest
+
 from tree import FACE, PACKAGES, ROOT, Import, full_name, imports, module_paths, sources
 
 LAYERS: dict[str, str] = {
