@@ -16,10 +16,12 @@ The shape of a message (docs/errors.md shows each):
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
-from .source import Span
+from .source import Source, Span
 
 MOST_MISTAKES = 10
 """How many mistakes of one program a message shows; the rest are counted."""
@@ -37,8 +39,9 @@ class Label:
 class PlaitError(Exception):
     """Base of every mistake that is the user's to mend. `str()` is the whole message.
 
-    Fields: `message` (one sentence, lower case, no full stop), `labels`, `notes`, `helps`, and
-    `others`: further mistakes of the same program, printed below this one.
+    Fields: `message` (one sentence, lower case, no full stop), `labels`, `notes`, `helps`, `facts`
+    (what a tool may want without reading the text: `axis`, `sizes`, ...), and `others`: further
+    mistakes of the same program, printed below this one.
     """
 
     def __init__(
@@ -50,6 +53,7 @@ class PlaitError(Exception):
         labels: Sequence[Label] = (),
         notes: Sequence[str] = (),
         helps: Sequence[str] = (),
+        facts: Mapping[str, object] = MappingProxyType({}),
     ) -> None:
         super().__init__(message)
         first = (Label(at, label, primary=True),) if at is not None else ()
@@ -57,6 +61,7 @@ class PlaitError(Exception):
         self.labels: tuple[Label, ...] = (*first, *labels)
         self.notes = tuple(notes)
         self.helps = tuple(helps)
+        self.facts = facts
         self.others: tuple[PlaitError, ...] = ()
 
     @property
@@ -96,7 +101,7 @@ def raise_all(mistakes: Sequence[PlaitError]) -> None:
     """Raise the first mistake with the others attached; do nothing where there is none."""
     if not mistakes:
         return
-    first, rest = mistakes[0], _distinct(mistakes)[1:]
+    first, *rest = _distinct(each for mistake in mistakes for each in (mistake, *mistake.others))
     first.others = tuple(rest)
     raise first
 
@@ -110,40 +115,84 @@ def _distinct(mistakes: Iterable[PlaitError]) -> list[PlaitError]:
 
 def render(error: PlaitError) -> str:
     """The message in full: sentence, place, source lines with carets, notes, help, link."""
-    lines = [f"{type(error).__name__}: {error.message}"]
+    lines = [_block(f"{type(error).__name__}: ", error.message, "  ")]
     if error.span is not None:
-        lines += [f"  --> {error.span.place}", *_excerpt(error.labels)]
-    lines += [f"  = {note}" for note in error.notes]
-    lines += [f"  help: {text}" for text in error.helps]
+        lines += [f"  --> {error.span.place}", *_excerpts(error.labels)]
+    lines += [_block("  = ", note, "  =   ") for note in error.notes]
+    lines += [_block("  help: ", text, "        ") for text in error.helps]
     lines.append(f"  see: docs/errors.md#{error.anchor()}")
     return "\n".join(lines)
 
 
-def _excerpt(labels: Sequence[Label]) -> list[str]:
-    primary = next(label.span.source for label in labels if label.primary)
-    here = [label for label in labels if label.span.source == primary]
-    numbers = sorted({label.span.line for label in here})
-    width = max(3, len(str(numbers[-1])))
-    margin = " " * width
-    out = [f"{margin} |"]
-    for number in numbers:
-        text = primary.line_text(number)
-        out.append(f"{number:>{width}} | {_clip(text)}".rstrip())
-        for label in sorted((x for x in here if x.span.line == number), key=lambda x: x.span.column):
-            out.append(f"{margin} | {_underline(label, text)}".rstrip())
-    return [*out, f"{margin} |"]
+def _block(first: str, text: str, further: str) -> str:
+    """A remark after `first`; its further lines, if it has some, after `further`."""
+    head, *rest = text.split("\n")
+    return "\n".join([first + _plain(head), *((further + _plain(line)).rstrip() for line in rest)])
 
 
-def _underline(label: Label, text: str) -> str:
-    column = min(label.span.column - 1, MOST_COLUMNS)
-    wide = max(1, min(label.span.end - label.span.start, len(text) - column, MOST_COLUMNS))
-    mark = ("^" if label.primary else "-") * wide
-    tabs = "".join("\t" if character == "\t" else " " for character in text[:column])
-    return f"{tabs}{mark} {label.text}"
-
+# --- the lines of the source
 
 MOST_COLUMNS = 160
+"""A longer source line is shown in part, around its labels."""
+
+BEFORE = 40
+"""How much of a long line is shown before its first label."""
 
 
-def _clip(text: str) -> str:
-    return text if len(text) <= MOST_COLUMNS else text[: MOST_COLUMNS - 3] + "..."
+def _excerpts(labels: Sequence[Label]) -> list[str]:
+    """The labelled lines, those of the primary label's source first, then each further source."""
+    primary = next(label.span.source for label in labels if label.primary)
+    sources = list(dict.fromkeys([primary, *(label.span.source for label in labels)]))
+    highest = max(label.span.line for label in labels)
+    width = max(3, len(str(highest)))
+    out: list[str] = []
+    for source in sources:
+        here = [label for label in labels if label.span.source == source]
+        if source != primary:
+            out.append(f"{' ' * (width - 1)}::: {here[0].span.place}")
+        out += _excerpt(source, here, width)
+    return [*out, f"{' ' * width} |"]
+
+
+def _excerpt(source: Source, labels: Sequence[Label], width: int) -> list[str]:
+    margin = " " * width
+    out = [f"{margin} |"]
+    for number in sorted({label.span.line for label in labels}):
+        text = source.line_text(number).removesuffix("\r")
+        on_line = sorted((x for x in labels if x.span.line == number), key=lambda x: x.span.column)
+        shown, hidden = _window(text, on_line)
+        out.append(f"{number:>{width}} | {_plain(shown)}".rstrip())
+        out += [f"{margin} | {_underline(label, shown, hidden)}".rstrip() for label in on_line]
+    return out
+
+
+def _window(text: str, labels: Sequence[Label]) -> tuple[str, int]:
+    """The part of a line that is shown, and how many characters before it are hidden."""
+    if len(text) <= MOST_COLUMNS:
+        return text, 0
+    last = max(label.span.column for label in labels)
+    start = 0 if last < MOST_COLUMNS - BEFORE else max(0, labels[0].span.column - 1 - BEFORE)
+    end = start + MOST_COLUMNS
+    before, after = "..." if start else "", "..." if end < len(text) else ""
+    return f"{before}{text[start:end]}{after}", start - len(before)
+
+
+def _underline(label: Label, shown: str, hidden: int) -> str:
+    """The mark below a label's characters (those of its first line), and its remark."""
+    start = min(max(0, label.span.column - 1 - hidden), len(shown))
+    under = shown[start : start + label.span.end - label.span.start]
+    mark = ("^" if label.primary else "-") * max(1, sum(map(_columns, under)))
+    before = "".join("\t" if character == "\t" else " " * _columns(character) for character in shown[:start])
+    return f"{before}{mark} {_plain(label.text)}"
+
+
+def _columns(character: str) -> int:
+    """How many columns of a terminal a character takes."""
+    if unicodedata.combining(character):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+
+
+def _plain(text: str) -> str:
+    """The text with nothing in it that a terminal would act on."""
+    return "".join(c if c == "\t" or unicodedata.category(c) not in ("Cc", "Cf") else "\ufffd" for c in text)
