@@ -1,0 +1,1 @@
+"""From a Program to Kernels: the meaning, rewrites, derivatives, fusion, schedules. Knows no target."""
