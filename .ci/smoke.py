@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 FOLDERS = ("dsl", "compiler", "backends", "stdlib")
-SUFFIXES = (".py", ".lark", ".plait", ".h")
+SUFFIXES = (".py", ".lark", ".plait", ".h", ".cpp")
 
 
 def main() -> None:

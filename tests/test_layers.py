@@ -1,7 +1,7 @@
 """The import rule as data: who may import whom, which module may load which library, and how long things get.
 
 dsl <- compiler <- backends <- face <- stdlib, examples; never upward, no cycles, no project import hidden
-in a function. A new module goes into its line of `LAYERS`, after everything that it imports.
+in a function. A new module goes into its row of `LAYERS`, after everything that it imports.
 """
 
 from __future__ import annotations
@@ -17,16 +17,38 @@ import pytest
 
 from tree import FACE, PACKAGES, ROOT, Import, full_name, imports, module_paths, sources
 
-LAYERS: dict[str, str] = {
-    "dsl": "dsl source errors mistakes ops program build header",
-    "compiler": "compiler kernel",
-    "backends": "backends",
-    "face": "plait",
-    "stdlib": "",
-}
-"""The layers from lowest to highest; within one, a module imports only from those before it.
+LAYERS: tuple[tuple[str, str], ...] = (
+    # where a thing stands in the user's text, and what is wrong with it
+    ("dsl", "dsl source position errors mistakes"),
+    # the first waist
+    ("dsl", "ops program memo"),
+    # the checked constructors and the header, which both spellings share
+    ("dsl", "build build_special static header signature inline batch"),
+    # sizes
+    ("dsl", "arithmetic polynomial size_forms size_mistakes sizes presence"),
+    # the Python spelling
+    ("dsl", "trace refusals value functions pointwise domains recurrence calculus initialisers declarations"),
+    # the meaning
+    ("compiler", "compiler partial storage memory operations interpret to_fx"),
+    # programs from programs
+    ("compiler", "affine rewrite presence simplify derive_rules gather derive"),
+    # which values are stored
+    ("compiler", "graphs traffic plan check_plan attention_family fuse"),
+    # the second waist, and what makes one
+    ("compiler", "kernel check_kernel kernel_builder written prune reductions lower loops stream target"),
+    ("compiler", "pipeline"),
+    # the printers, apart from each other
+    ("backends", "cache"),
+    ("backends", "cpp cpp.ops cpp.emit cpp.intervals cpp.layout cpp.scope cpp.groups cpp.printer"),
+    ("backends", "cpp.build cpp.pool cpp.launch"),
+    ("backends", "triton triton.ops triton.library"),
+    # the door to them
+    ("backends", "backends"),
+    ("face", "plait"),
+)
+"""The modules from lowest to highest: each imports only from those before it, in its row or above.
 
-Names are short in their own layer: `source` in `dsl` is `dsl.source`.
+A row gives its layer and its modules without the layer's name: `source` in `dsl` is `dsl.source`.
 """
 
 DOORS = (FACE, "api", "backends")
@@ -64,8 +86,8 @@ LONG_FILES: dict[str, tuple[int, str]] = {
 def order() -> list[str]:
     """Every module of the table, lowest first, by its full name without `plait.`."""
     names: list[str] = []
-    for layer, line in LAYERS.items():
-        for word in line.split():
+    for layer, row in LAYERS:
+        for word in row.split():
             inside = layer != "face" and word != layer
             names.append(f"{layer}.{word}" if inside else word)
     return names
@@ -96,20 +118,26 @@ def unlisted(texts: Mapping[str, str], ranks: list[str]) -> Iterator[str]:
         above = [ranks.index(user) for user in users if user in ranks]
         after = f"after {ranks[max(below)]}" if below else "anywhere"
         before = f" and before {ranks[min(above)]}" if above else ""
-        yield f"{name} is in no line of LAYERS: put it {after}{before}"
+        yield f"{name} is in no row of LAYERS: put it {after}{before}"
 
 
 def suggested(texts: Mapping[str, str], ranks: list[str]) -> Iterator[str]:
-    """The lines of a table that holds for the tree as it is, as near to the present one as can be."""
+    """An order of each layer that holds for the tree as it is, as near to the present one as can be."""
     graph = networkx.DiGraph()
     graph.add_nodes_from(texts)
     for name, found in imported(texts).items():
         graph.add_edges_from((each.ours, name) for each in found if each.ours in texts)
-    place = {name: f"{ranks.index(name):04}" if name in ranks else f"9999{name}" for name in texts}
-    sorted_names = list(networkx.lexicographical_topological_sort(graph, key=place.__getitem__))
-    for layer in LAYERS:
+
+    def place(name: str) -> tuple[int, str]:
+        if name in ranks:
+            return ranks.index(name), ""
+        below = (ranks.index(other) for other in networkx.ancestors(graph, name) if other in ranks)
+        return max(below, default=-1), name
+
+    sorted_names = list(networkx.lexicographical_topological_sort(graph, key=place))
+    for layer in (*PACKAGES, "face"):
         words = [name.removeprefix(f"{layer}.") for name in sorted_names if _layer(name) == layer]
-        yield f'"{layer}": "{" ".join(words)}",'
+        yield f"{layer}: {' '.join(words)}"
 
 
 def _layer(name: str) -> str:
@@ -236,7 +264,7 @@ def test_every_module_has_its_place() -> None:
     gone = [name for name in order() if name not in module_paths()]
     problems = [*unlisted(sources(), order()), *(f"{name} is in LAYERS and not in the tree" for name in gone)]
     if problems and not list(cycles(sources())):
-        problems += ["", "lines of LAYERS that fit the tree:", *suggested(sources(), order())]
+        problems += ["", "orders that hold:", *suggested(sources(), order())]
     assert not problems, shown(problems)
 
 
@@ -323,7 +351,7 @@ PLANTED = {
     "upward": ({"dsl.a": "from .b import x"}, "dsl.a:1 imports dsl.b"),
     "upward to another package": ({"dsl.a": "from .. import compiler"}, "dsl.a:1 imports compiler"),
     "for types only": ({"dsl.a": "if TYPE_CHECKING:\n  from .b import x"}, "dsl.a:2 imports dsl.b"),
-    "unlisted": ({"dsl.c": "from .a import x"}, "dsl.c is in no line of LAYERS: put it after dsl.a"),
+    "unlisted": ({"dsl.c": "from .a import x"}, "dsl.c is in no row of LAYERS: put it after dsl.a"),
     "cycle": ({"dsl.a": "from . import b"}, "a cycle: dsl.a <-> dsl.b"),
     "hidden": ({"dsl.b": "def f():\n  from .a import x"}, "dsl.b:2 imports dsl.a inside f()"),
     "by string": ({"dsl.b": "importlib.import_module('plait.dsl.a')"}, "dsl.b:1 imports by string"),
@@ -363,4 +391,8 @@ def test_a_heavy_import_is_found() -> None:
 
 
 def test_packages_are_the_layers() -> None:
-    assert set(PACKAGES) | {"face"} == set(LAYERS)
+    layers = [layer for layer, _ in LAYERS]
+    assert list(dict.fromkeys(layers)) == sorted(
+        set(layers), key=["dsl", "compiler", "backends", "face", "stdlib"].index
+    )
+    assert set(layers) <= {*PACKAGES, "face"}
