@@ -38,12 +38,12 @@ LAYERS: tuple[tuple[str, str], ...] = (
     ("compiler", "kernel check_kernel kernel_builder written prune reductions lower loops stream target"),
     ("compiler", "pipeline"),
     # the printers, apart from each other
-    ("backends", "cache"),
-    ("backends", "cpp cpp.ops cpp.emit cpp.intervals cpp.layout cpp.scope cpp.groups cpp.printer"),
+    ("backends", "executable cache"),
+    ("backends", "cpp cpp.ops cpp.emit cpp.intervals cpp.layout cpp.widths cpp.scope cpp.groups cpp.printer"),
     ("backends", "cpp.build cpp.pool cpp.launch"),
     ("backends", "triton triton.ops triton.library"),
-    # the door to them
-    ("backends", "backends"),
+    # the door to them, and what goes through it
+    ("backends", "backends assemble compiled"),
     ("face", "plait"),
 )
 """The modules from lowest to highest: each imports only from those before it, in its row or above.
