@@ -135,7 +135,8 @@ class Carry:
 @dataclass(frozen=True, slots=True)
 class Stream:
     """The body once for every chunk, outer axis slowest. Where `visible` (a bool computed in the
-    body from coordinates alone) is false for a whole chunk, the body has no effect."""
+    body) is false for a whole chunk, the body has no effect, and a printer may skip it. What of
+    `visible` is made of coordinates can be decided ahead, over intervals."""
 
     axes: tuple[StreamAxis, ...]
     carries: tuple[Carry, ...]

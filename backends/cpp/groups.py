@@ -116,7 +116,9 @@ class Groups(Scope):
             return
         slot = self.slots.get(name) or self.allocate(name, shape, self.layout.position[id(statement)])
         if shape.rows:
-            self.out.add(f"store({slot} + ({self._row_index(shape.rows)}) * WIDTH + vi * LANES, {mangle(name)});")
+            self.out.add(
+                f"store({slot} + ({self._row_index(shape.rows)}) * WIDTH + vi * LANES, {mangle(name)});"
+            )
         else:
             self.out.add(f"{slot}[vi] = {mangle(name)};")
 

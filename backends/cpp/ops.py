@@ -54,7 +54,9 @@ SPELLINGS: dict[str, Spelling] = {
     "minimum": Spelling("smin({0}, {1})", "vmin({0}, {1})", "join", "vmini({0}, {1})"),
     "maximum": Spelling("smax({0}, {1})", "vmax({0}, {1})", "join", "vmaxi({0}, {1})"),
     "abs": Spelling("sabs({0})", "vabs({0})", "join", "({0} < 0 ? -{0} : {0})"),
-    "sign": Spelling("ssign({0})", "vsign({0})", "join", "({0} > 0 ? alli(1) : ({0} < 0 ? alli(-1) : ivec{{}}))"),
+    "sign": Spelling(
+        "ssign({0})", "vsign({0})", "join", "({0} > 0 ? alli(1) : ({0} < 0 ? alli(-1) : ivec{{}}))"
+    ),
     "exp": _call("exp", "vexp"),
     "log": _call("log", "vlog"),
     "log1p": _call("log1p", "vlog1p"),
@@ -89,5 +91,12 @@ IDENTITY: dict[str, dict[Kind, str]] = {
 }
 """What a fold over nothing is."""
 
-FOLDS: dict[str, str] = {"sum": "add", "prod": "mul", "max": "maximum", "min": "minimum", "any": "or", "all": "and"}
+FOLDS: dict[str, str] = {
+    "sum": "add",
+    "prod": "mul",
+    "max": "maximum",
+    "min": "minimum",
+    "any": "or",
+    "all": "and",
+}
 """The operation that a fold repeats."""

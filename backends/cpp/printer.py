@@ -47,7 +47,11 @@ class Printer(Groups):
         header = resources.files(__package__).joinpath("plait.h").read_text()
         real, whole = ("float", "int") if self.width == 4 else ("double", "long")
         whole = "long" if self.target.wide else whole
-        defines = [f"#define PLAIT_BYTES {self.target.vector_bytes}", f"#define PLAIT_REAL {real}", f"#define PLAIT_INT {whole}"]
+        defines = [
+            f"#define PLAIT_BYTES {self.target.vector_bytes}",
+            f"#define PLAIT_REAL {real}",
+            f"#define PLAIT_INT {whole}",
+        ]
         if self.lanes > 1 and self.lanes * self.width % self.target.vector_bytes:
             raise CompilerFault("cpp", f"{self.lanes} lanes are no whole number of vectors")
         self._tile()
@@ -70,7 +74,9 @@ class Printer(Groups):
         for i, buffer in enumerate(self.kernel.buffers):
             held = {"real": "real", "int": "long", "bool": "bool"}[buffer.kind]
             const = "const " if buffer.role == "in" else ""
-            lines.append(f"  {const}{held} *__restrict {mangle(buffer.name)} = ({const}{held} *)shared->buffers[{i}];")
+            lines.append(
+                f"  {const}{held} *__restrict {mangle(buffer.name)} = ({const}{held} *)shared->buffers[{i}];"
+            )
             for dim in range(buffer.rank):
                 lines.append(f"  const long {mangle(buffer.name)}_s{dim} = numbers[{at}];")
                 at += 1
@@ -83,16 +89,24 @@ class Printer(Groups):
         for axis in grid:
             name = mangle(axis.name)
             size = self.scalar(axis.size, "int")
-            out.add(f"const long {name}_low = {self.scalar(axis.low, 'int')}, {name}_end = {name}_low + {size};")
+            out.add(
+                f"const long {name}_low = {self.scalar(axis.low, 'int')}, {name}_end = {name}_low + {size};"
+            )
             out.add(f"const long {name}_tiles = ({size} + {axis.tile - 1}) / {axis.tile};")
             counts.append(f"{name}_tiles")
         out.add(f"const long tiles = {' * '.join(counts) or '1'};")
-        with out.braces("for (long tile; (tile = shared->next.fetch_add(1, std::memory_order_relaxed)) < tiles;)"):
+        with out.braces(
+            "for (long tile; (tile = shared->next.fetch_add(1, std::memory_order_relaxed)) < tiles;)"
+        ):
             out.add("long rest = tile; (void)rest;")
             for axis in reversed(grid):
                 name = mangle(axis.name)
-                out.add(f"const long {name}_first = {name}_low + rest % {name}_tiles * {axis.tile}; rest /= {name}_tiles;")
-                out.add(f"const long {name}_last = smin({name}_first + {axis.tile - 1}, {name}_end - 1); (void){name}_last;")
+                out.add(
+                    f"const long {name}_first = {name}_low + rest % {name}_tiles * {axis.tile}; rest /= {name}_tiles;"
+                )
+                out.add(
+                    f"const long {name}_last = smin({name}_first + {axis.tile - 1}, {name}_end - 1); (void){name}_last;"
+                )
                 if axis.tile == 1:
                     out.add(f"const long {name} = {name}_first; (void){name};")
             self._lane_coordinates()
@@ -157,7 +171,9 @@ class Printer(Groups):
         row, inner = (shape.rows or (None,))[0], (over or (None,))[0]
         start, by_row, by_inner = self._left(left, row, inner)
         block = self.target.block_rows
-        vectors = max(1, min(self.target.block_vectors, self.lanes // (self.target.vector_bytes // self.width)))
+        vectors = max(
+            1, min(self.target.block_vectors, self.lanes // (self.target.vector_bytes // self.width))
+        )
         counts = f"{self.count(row)}, {self.count(inner)}"
         self.out.add(
             f"dot<{block}, {vectors}, WIDTH, {init}>({start}, {by_row}, {by_inner}, {self.slots[right]}, {slot}, {scale}, {counts});"
@@ -168,7 +184,11 @@ class Printer(Groups):
         shape, here = self.layout.shapes[dot.name], self.layout.position[id(dot)]
         if dot.init is None:
             return self.place(dot.name, shape, here), 0, "(const vec *)nullptr"
-        if not isinstance(dot.init, str) or dot.init not in self.slots or self.layout.read_after(dot.init, here):
+        if (
+            not isinstance(dot.init, str)
+            or dot.init not in self.slots
+            or self.layout.read_after(dot.init, here)
+        ):
             raise CompilerFault("cpp", f"dot `{dot.name}` starts from a value that is read again later")
         slot = self.slots[dot.init]
         self.slots[dot.name] = slot
@@ -265,11 +285,19 @@ class Printer(Groups):
             test = self._class(stream) if classified else "SOME"
             if test != "SOME":
                 self.out.add(f"auto seen_at = [&](long {name}_first) -> part {{ return {test}; }};")
-                self.out.add(f"while ({name}_from < {name}_to && seen_at({name}_from) == NONE) {name}_from++;")
-                self.out.add(f"while ({name}_to > {name}_from && seen_at({name}_to - 1) == NONE) {name}_to--;")
+                self.out.add(
+                    f"while ({name}_from < {name}_to && seen_at({name}_from) == NONE) {name}_from++;"
+                )
+                self.out.add(
+                    f"while ({name}_to > {name}_from && seen_at({name}_to - 1) == NONE) {name}_to--;"
+                )
             step = axis.step
-            with self.out.braces(f"for (long {name}_first = {name}_from; {name}_first < {name}_to; {name}_first += {step})"):
-                self.out.add(f"const long {name}_count = smin({step}L, {name}_to - {name}_first); (void){name}_count;")
+            with self.out.braces(
+                f"for (long {name}_first = {name}_from; {name}_first < {name}_to; {name}_first += {step})"
+            ):
+                self.out.add(
+                    f"const long {name}_count = smin({step}L, {name}_to - {name}_first); (void){name}_count;"
+                )
                 self.out.add(f"const long {name}_last = {name}_first + {name}_count - 1; (void){name}_last;")
                 if step == 1:
                     self.out.add(f"const long {name} = {name}_first; (void){name};")
@@ -277,7 +305,9 @@ class Printer(Groups):
                 if test != "SOME":
                     self.visible = stream.visible
                     self.out.add(f"part {name}_part[{step}];")
-                    self.out.add(f"for (long j = 0; j < {name}_count; j++) {name}_part[j] = seen_at({name}_first + j);")
+                    self.out.add(
+                        f"for (long j = 0; j < {name}_count; j++) {name}_part[j] = seen_at({name}_first + j);"
+                    )
                     self.gate = f"{name}_part[{f'j_{name}' if step > 1 else '0'}]"
                 self._chunks(stream, axes[1:])
                 self.visible, self.gate = before
@@ -288,7 +318,10 @@ class Printer(Groups):
         for axis in self.kernel.grid:
             name = mangle(axis.name)
             ranges[axis.name] = f"span{{{name}_first, {name}_last}}"
-            ranges[f"{axis.name}.first"], ranges[f"{axis.name}.last"] = f"point({name}_first)", f"point({name}_last)"
+            ranges[f"{axis.name}.first"], ranges[f"{axis.name}.last"] = (
+                f"point({name}_first)",
+                f"point({name}_last)",
+            )
         for axis in stream.axes[:-1]:
             name = mangle(axis.name)
             ranges[axis.name] = f"span{{{name}_first, {name}_last}}"

@@ -60,7 +60,11 @@ class Scope:
             self._value(definition)
         if item in self.slots and not self.out.declared(item):
             if shape.rows:
-                return Text(f"load({self.slots[item]} + ({self._row_index(shape.rows)}) * WIDTH + vi * LANES)", shape.kind, True)
+                return Text(
+                    f"load({self.slots[item]} + ({self._row_index(shape.rows)}) * WIDTH + vi * LANES)",
+                    shape.kind,
+                    True,
+                )
             return Text(f"{self.slots[item]}[vi]", shape.kind, True)
         return Text(mangle(item), shape.kind, shape.lanes)
 
@@ -192,7 +196,9 @@ class Scope:
         """Arrays whose value nobody reads after `here` are free. Carries keep theirs."""
         for name, slot in list(self.slots.items()):
             shape = self.layout.shapes[name]
-            alive = self.layout.last_use.get(name, here) > here or isinstance(self.layout.definitions[name], Carry)
+            alive = self.layout.last_use.get(name, here) > here or isinstance(
+                self.layout.definitions[name], Carry
+            )
             shared = sum(other == slot for other in self.slots.values()) > 1
             if shape.rows and not alive and not shared:
                 size = 1

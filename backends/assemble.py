@@ -1,0 +1,175 @@
+"""A planned program and its sizes -> an Executable: kernels written, built, and wired by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from ..compiler.interpret import evaluate
+from ..compiler.kernel import Kernel, RealType
+from ..compiler.memory import operands_of
+from ..compiler.partial import Partial
+from ..compiler.pipeline import Planned, Schedule, plan_program, shape_forms, write_kernels
+from ..compiler.plan import Group, Stored
+from ..compiler.stream import StreamSchedule
+from ..compiler.target import CpuTarget, this_cpu
+from ..compiler.written import Written
+from ..dsl.program import Axis, Form, Item, Leaf, Program, walk
+from ..dsl.size_forms import evaluate_size
+from .cpp.launch import build as build_cpp
+from .cpp.widths import LARGE, overflows
+from .executable import Built, Call, Executable, Slot, ground, packs_of, shape_of
+
+CPU_LOOPS = 1
+GPU_LANES, GPU_KEYS = 64, 64
+
+
+def schedule_for(backend: str, target: CpuTarget) -> Schedule:
+    """The numbers of a machine."""
+    if backend == "cpp":
+        return Schedule(CPU_LOOPS, StreamSchedule(target.tile, target.run, False))
+    return Schedule(GPU_LANES, StreamSchedule(GPU_LANES, GPU_KEYS, True))
+
+
+@dataclass(slots=True)
+class Reference:
+    """A step that the interpreter runs: one form on stored values."""
+
+    name: str
+    reason: str
+    stored: Stored
+    reads: dict[Form, Stored | None]
+
+    def __call__(self, tensors: Mapping[str, Tensor], sizes: Mapping[Axis, int]) -> dict[str, Tensor]:
+        given: dict[Form, Partial] = {}
+        for form, stored in self.reads.items():
+            given[form] = _partial(form, stored, tensors)
+        values: dict[Form, Partial] = {}
+
+        def operands(form: Form) -> tuple[Form, ...]:
+            return () if form in given else operands_of(form)
+
+        for form in walk((self.stored.form,), operands):
+            if form in given:
+                values[form] = given[form]
+            else:
+                values[form] = evaluate(form, tuple(values[each] for each in operands_of(form)), dict(sizes))
+        return _tensors(self.stored, values[self.stored.form], tensors)
+
+
+def _partial(form: Form, stored: Stored | None, tensors: Mapping[str, Tensor]) -> Partial:
+    if stored is None:
+        assert isinstance(form, Leaf)
+        tensor = tensors[form.name]
+        return Partial(form.over, tensor.double() if form.kind == "real" else tensor)
+    data = tensors[stored.name]
+    data = data.double() if form.kind == "real" else data
+    return Partial(stored.axes, data, tensors[f"{stored.name}?"] if stored.presence else None)
+
+
+def _tensors(stored: Stored, value: Partial, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    real = next((t.dtype for t in tensors.values() if t.is_floating_point()), torch.float32)
+    order = [value.axes.index(axis) for axis in stored.axes]
+    data = value.data.permute(order).contiguous()
+    made = {stored.name: data.to(real) if stored.form.kind == "real" else data}
+    if stored.presence:
+        there = value.present if value.present is not None else torch.ones_like(data, dtype=torch.bool)
+        made[f"{stored.name}?"] = there.permute(order) if value.present is not None else there
+    return made
+
+
+@dataclass(slots=True)
+class Assembler:
+    """One program with explicit batch axes, for one backend and real type."""
+
+    program: Program
+    backend: str
+    real: RealType
+    target: CpuTarget = field(default_factory=this_cpu)
+    _planned: Planned | None = field(default=None, repr=False)
+
+    LARGE = LARGE
+
+    @property
+    def planned(self) -> Planned:
+        if self._planned is None:
+            self._planned = plan_program(self.program)
+        return self._planned
+
+    def shape_forms(self) -> tuple[Form, ...]:
+        return tuple(ground(form) for form in shape_forms(self.planned))
+
+    @staticmethod
+    def evaluate(forms: tuple[Form, ...], sizes: Mapping[Axis, int]) -> tuple[int, ...]:
+        return tuple(evaluate_size(form, sizes) for form in forms)
+
+    def written(self, sizes: Mapping[Axis, int]) -> dict[str, Written]:
+        """The kernels for these sizes."""
+        axes = self.planned.shape_axes
+        known = dict(zip(axes, self.evaluate(self.shape_forms(), sizes), strict=True))
+        return write_kernels(self.planned, known, self.real, schedule_for(self.backend, self.target))
+
+    def executable(self, sizes: Mapping[Axis, int], large: bool) -> Executable:
+        """Write and build the kernels. Raises MissingCompiler."""
+        written = self.written(sizes)
+        build = self._builder(large)
+        stored = {group.result.form: group.result for group in self.planned.plan.groups}
+        steps: list[Call | Reference] = []
+        for group in self.planned.plan.groups:
+            made = written.get(group.result.name)
+            steps.append(
+                self._call(made, stored, build) if made is not None else self._reference(group, stored)
+            )
+        outputs = [(output.name, stored[output.value].name) for output in self.planned.program.outputs]
+        outputs += [(f"update:{u.buffer.name}", stored[u.value].name) for u in self.planned.program.updates]
+        axes = tuple(sizes)
+        return Executable(tuple(self._slots()), tuple(steps), tuple(outputs), axes)
+
+    def _builder(self, large: bool) -> Callable[[Kernel], Built]:
+        if self.backend == "triton":
+            from . import triton_build
+
+            return triton_build()
+        return lambda kernel: build_cpp(
+            kernel, self.target.widened() if large or overflows(kernel) else self.target
+        )
+
+    def _call(self, made: Written, stored: Mapping[Form, Stored], build: Callable[[Kernel], Built]) -> Call:
+        names = []
+        for form, presence in made.tensors:
+            name = stored[form].name if form in stored else form.name if isinstance(form, Leaf) else ""
+            names.append(f"{name}?" if presence else name)
+        return Call(build(made.kernel), tuple(names), tuple(ground(form) for form in made.numbers))
+
+    def _reference(self, group: Group, stored: Mapping[Form, Stored]) -> Reference:
+        reads: dict[Form, Stored | None] = {}
+
+        def operands(form: Form) -> tuple[Form, ...]:
+            return () if form in stored and form != group.result.form else operands_of(form)
+
+        for form in walk((group.result.form,), operands):
+            if form != group.result.form and (form in stored or isinstance(form, Leaf)):
+                reads[form] = stored.get(form)
+        return Reference(group.result.name, group.reason, group.result, reads)
+
+    def _slots(self) -> list[Slot]:
+        program = self.planned.program
+        slots = [
+            Slot(d.leaf.name, d.leaf.declared, shape_of(d.leaf.over), packs_of(d.items), True)
+            for d in program.declarations
+        ]
+        items: dict[Form, tuple[Item, ...]] = {output.value: output.items for output in program.outputs}
+        layouts = {each.leaf: each.items for each in program.buffers}
+        items |= {update.value: layouts[update.buffer] for update in program.updates}
+        for group in self.planned.plan.groups:
+            result = group.result
+            packs = packs_of(items[result.form]) if result.form in items else (1,) * len(result.axes)
+            slots.append(Slot(result.name, result.form.kind, shape_of(result.axes), packs, False))
+            if result.presence:
+                slots.append(
+                    Slot(f"{result.name}?", "bool", shape_of(result.axes), (1,) * len(result.axes), False)
+                )
+        return slots

@@ -1,0 +1,114 @@
+"""The folder of built kernels: content-addressed files, written whole or not at all.
+
+`PLAIT_CACHE_DIR` moves it (default ~/.cache/plait). Libraries are named by the hash of source, flags
+and compiler; the index leads from a program's text, the request and plait's own sources to a pickled
+`Executable`. It is as private as the libraries beside it: this user's, never shipped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import platform
+import tempfile
+from functools import cache
+from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
+
+PACKAGE = Path(__file__).resolve().parent.parent
+SOURCES = (
+    "*.py",
+    "dsl/*.py",
+    "dsl/*.lark",
+    "compiler/*.py",
+    "backends/*.py",
+    "backends/*/*.py",
+    "backends/*/*.h",
+)
+
+
+def cache_dir() -> Path:
+    """The folder, made if need be."""
+    given = os.environ.get("PLAIT_CACHE_DIR")
+    path = Path(given) if given else Path.home() / ".cache" / "plait"
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def digest(*parts: str | bytes) -> str:
+    """A name for contents."""
+    total = hashlib.sha256()
+    for part in parts:
+        data = part.encode() if isinstance(part, str) else part
+        total.update(len(data).to_bytes(8, "little"))
+        total.update(data)
+    return total.hexdigest()[:40]
+
+
+@cache
+def sources_digest() -> str:
+    """A digest of plait's own sources: another compiler writes other kernels."""
+    files = sorted({path for pattern in SOURCES for path in PACKAGE.glob(pattern)})
+    return digest(*(path.read_bytes() for path in files))
+
+
+@cache
+def machine_digest() -> str:
+    """What `-march=native` means here."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+        flags = next((line for line in text.splitlines() if line.startswith(("flags", "Features"))), "")
+    except OSError:
+        flags = platform.processor()
+    return digest(platform.machine(), flags)
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file so that nobody ever sees half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def read_index(key: str, kind: type[T]) -> T | None:
+    """The entry of the index, or None; an entry that cannot be read counts as none."""
+    path = cache_dir() / "index" / f"{key}.pickle"
+    try:
+        entry = pickle.loads(path.read_bytes())
+    except (
+        OSError,
+        EOFError,
+        AttributeError,
+        ImportError,
+        IndexError,
+        TypeError,
+        ValueError,
+        pickle.UnpicklingError,
+    ):
+        return None
+    return entry if isinstance(entry, kind) else None
+
+
+def write_index(key: str, entry: object) -> None:
+    write_whole(cache_dir() / "index" / f"{key}.pickle", pickle.dumps(entry))
+
+
+def clear() -> int:
+    """Remove every file of the cache; the number of files that went."""
+    count = 0
+    for path in sorted(cache_dir().rglob("*"), reverse=True):
+        if path.is_dir():
+            path.rmdir()
+        else:
+            path.unlink()
+            count += 1
+    return count

@@ -1,0 +1,101 @@
+"""C++ source -> shared library, by whichever compiler there is.
+
+The library's name is the hash of the source, the flags and the compiler's version. Never -ffast-math:
+linked into a shared object it switches subnormals off in the whole process.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+from ...compiler.target import CpuTarget
+from ...dsl.mistakes import MissingCompiler
+from ..cache import cache_dir, digest, machine_digest, write_whole
+
+FLAGS = (
+    "-std=c++17",
+    "-O3",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-ffp-contract=fast",
+    "-shared",
+    "-fPIC",
+    "-w",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Compiler:
+    command: tuple[str, ...]
+    version: str
+
+
+def find_compiler() -> Compiler:
+    """$CXX, g++, clang++, or the `ziglang` package. Raises MissingCompiler."""
+    return _find(os.environ.get("CXX"), os.environ.get("PATH"))
+
+
+@cache
+def _find(given: str | None, path: str | None) -> Compiler:
+    candidates = [tuple(given.split())] if given else [("g++",), ("clang++",)]
+    for command in candidates:
+        if command and shutil.which(command[0]):
+            return Compiler(command, _version(command))
+    if not given and find_spec("ziglang") is not None:
+        zig = (sys.executable, "-m", "ziglang", "c++")
+        return Compiler(zig, _version(zig))
+    tried = given or "g++, clang++, the ziglang package"
+    raise MissingCompiler(
+        "no C++ compiler was found",
+        notes=[f"tried: {tried}"],
+        helps=[
+            "install g++ or clang++, or `pip install ziglang`; CXX names another one",
+            'or ask for backend="reference"',
+        ],
+    )
+
+
+def _version(command: tuple[str, ...]) -> str:
+    done = subprocess.run([*command, "--version"], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise MissingCompiler(f"`{' '.join(command)} --version` fails", notes=done.stderr.splitlines()[:5])
+    return done.stdout
+
+
+def build(source: str, target: CpuTarget) -> Path:
+    """The library of a source, built unless it is there. Raises MissingCompiler with the compiler's words."""
+    compiler = find_compiler()
+    flags = (*FLAGS, *target.flags)
+    native = machine_digest() if "-march=native" in flags else ""
+    name = digest(source, " ".join(flags), native, " ".join(compiler.command), compiler.version)
+    library = cache_dir() / "cpp" / f"{name}.so"
+    if library.exists():
+        return library
+    text = library.with_suffix(".cpp")
+    write_whole(text, source.encode())
+    unfinished = library.with_suffix(f".{os.getpid()}.tmp")
+    try:
+        done = subprocess.run(
+            [*compiler.command, *flags, str(text), "-o", str(unfinished)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            lines = done.stderr.splitlines()
+            raise MissingCompiler(
+                f"`{compiler.command[0]}` refused the generated source",
+                notes=[*lines[:8], f"source: {text}"],
+                helps=["try another compiler: CXX=clang++"],
+            )
+        os.replace(unfinished, library)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return library

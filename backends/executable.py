@@ -1,0 +1,157 @@
+"""A compiled program as data: tensors to make, kernels to run, sizes to pass. No form of the program
+is left in it but arithmetic on the sizes of signature axes, so that it can be kept in a file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from ..dsl.build import size
+from ..dsl.ops import Kind
+from ..dsl.program import Axis, Const, Form, Item, Map, Size, walk
+from ..dsl.size_forms import Tape, record, size_operands
+
+
+class Built(Protocol):
+    """What a backend makes of a kernel."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def backend(self) -> str: ...
+    @property
+    def source(self) -> str: ...
+    def __call__(self, tensors: Sequence[Tensor], sizes: Sequence[int]) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A tensor of the run: how big it is along each axis, and how its dimensions are packed outside
+    (the number of axes in each; 0 is a literal 1)."""
+
+    name: str
+    kind: Kind
+    shape: tuple[Form, ...]
+    packs: tuple[int, ...]
+    given: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One kernel, the slots that it takes, and its numbers."""
+
+    built: Built
+    tensors: tuple[str, ...]
+    numbers: tuple[Form, ...]
+
+
+class Operation(Protocol):
+    """A step that is no kernel: a reference operation on slots."""
+
+    name: str
+    reason: str
+
+    def __call__(self, tensors: Mapping[str, Tensor], sizes: Mapping[Axis, int]) -> dict[str, Tensor]: ...
+
+
+@dataclass(slots=True)
+class Executable:
+    """`steps` in order. `outputs` are (name, slot). `axes` are the signature axes that sizes are of."""
+
+    slots: tuple[Slot, ...]
+    steps: tuple[Call | Operation, ...]
+    outputs: tuple[tuple[str, str], ...]
+    axes: tuple[Axis, ...]
+    tape: Tape | None = field(default=None, repr=False)
+    places: dict[Form, int] = field(default_factory=dict[Form, int], repr=False)
+
+    def __getstate__(self) -> tuple[object, ...]:
+        return self.slots, self.steps, self.outputs, self.axes
+
+    def __setstate__(
+        self, state: tuple[tuple[Slot, ...], tuple[Call, ...], tuple[tuple[str, str], ...], tuple[Axis, ...]]
+    ) -> None:
+        self.slots, self.steps, self.outputs, self.axes = state
+        self.tape, self.places = None, {}
+
+    @property
+    def portable(self) -> bool:
+        """True if every step is a kernel, so that a file can hold the whole."""
+        return all(isinstance(step, Call) for step in self.steps)
+
+    def measure(self, sizes: Mapping[Axis, int]) -> dict[Form, int]:
+        """Every size form of the run at these sizes."""
+        if self.tape is None:
+            forms = list(dict.fromkeys(form for each in (*self.slots, *self.steps) for form in _forms(each)))
+            self.tape = record(forms, self.axes)
+            self.places = dict(zip(forms, self.tape.results, strict=True))
+        values = self.tape.run([sizes[axis] for axis in self.tape.axes])
+        return {form: int(values[place]) for form, place in self.places.items()}  # pyright: ignore[reportArgumentType]
+
+
+def _forms(each: Slot | Call | Operation) -> tuple[Form, ...]:
+    if isinstance(each, Slot):
+        return each.shape
+    return each.numbers if isinstance(each, Call) else ()
+
+
+def ground(form: Form) -> Form:
+    """A size form over signature axes only, without places in anyone's source."""
+    made: dict[Form, Form] = {}
+    for each in walk((form,), size_operands):
+        match each:
+            case Const(value=value):
+                made[each] = Const(value)
+            case Size(axis=axis) if axis.size is not None:
+                made[each] = made[axis.size]
+            case Size(axis=axis):
+                made[each] = Size(Axis(axis.name))
+            case Map(op=op, args=args):
+                made[each] = Map(op, tuple(made[arg] for arg in args))
+            case _:
+                made[each] = each
+    return made[form]
+
+
+def shape_of(axes: Sequence[Axis]) -> tuple[Form, ...]:
+    return tuple(ground(size(axis)) for axis in axes)
+
+
+def packs_of(items: Sequence[Item]) -> tuple[int, ...]:
+    return tuple(len(item) for item in items)
+
+
+def unpack(tensor: Tensor, shape: Sequence[int], packs: Sequence[int]) -> Tensor:
+    """The view of a tensor with one dimension an axis. Splitting a dimension is always a view."""
+    if all(pack == 1 for pack in packs):
+        return tensor
+    at, dim = 0, 0
+    for pack in packs:
+        if pack == 0:
+            tensor = tensor.squeeze(dim)
+            continue
+        if pack > 1:
+            tensor = tensor.unflatten(dim, tuple(shape[at : at + pack]))
+        at, dim = at + pack, dim + pack
+    return tensor
+
+
+def packed_shape(shape: Sequence[int], packs: Sequence[int]) -> list[int]:
+    """The outside shape of a tensor with these axes."""
+    out: list[int] = []
+    at = 0
+    for pack in packs:
+        extent = 1
+        for each in shape[at : at + pack]:
+            extent *= each
+        out.append(extent)
+        at += pack
+    return out
+
+
+DTYPES: dict[Kind, torch.dtype] = {"bool": torch.bool, "int": torch.int64}
+"""Kinds of one width; reals have the dtype of the call."""

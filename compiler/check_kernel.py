@@ -1,0 +1,202 @@
+"""The checker of the Kernel language: its second definition.
+
+names        every name is given once and before it is read; a stream's inner names stay inside
+axes, kinds  those of a statement follow from its operands
+indices      a load or store has one index a dimension
+stores       every element of an output is stored exactly once: a store stands outside all
+             streams, its indices are distinct coordinates of the grid and of local axes (shifted
+             by numbers), every grid axis is among them, and its mask is exactly that the lanes
+             exist
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ..dsl.errors import CompilerFault
+from ..dsl.ops import Kind
+from ..dsl.program import Const, Leaf, map_kind
+from .kernel import (
+    Dot,
+    Fold,
+    Grid,
+    Kernel,
+    Let,
+    Load,
+    Operand,
+    Statement,
+    Store,
+    Stream,
+    StreamAxis,
+    operands,
+)
+
+
+def check_kernel(kernel: Kernel) -> None:
+    """Raise CompilerFault with the kernel's text where it is not well-formed."""
+    _Checker(kernel).run()
+
+
+@dataclass(slots=True)
+class _Checker:
+    kernel: Kernel
+    axes: dict[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+    kinds: dict[str, Kind] = field(default_factory=dict[str, Kind])
+    lets: dict[str, Statement] = field(default_factory=dict[str, Statement])
+    stored: list[str] = field(default_factory=list[str])
+
+    def fail(self, problem: str) -> CompilerFault:
+        return CompilerFault("check_kernel", problem, str(self.kernel))
+
+    def run(self) -> None:
+        kernel = self.kernel
+        for number in kernel.sizes:
+            self.give(number, (), "int")
+        for axis in (*kernel.grid, *kernel.locals):
+            self.give_axis(axis.name)
+        if not set(kernel.lanes) <= {axis.name for axis in kernel.grid}:
+            raise self.fail("lanes that are no grid axes")
+        self.body(kernel.body, top=True)
+        outs = [buffer.name for buffer in kernel.buffers if buffer.role == "out"]
+        if sorted(outs) != sorted(self.stored):
+            raise self.fail(f"outputs {outs} are stored as {self.stored}")
+
+    def give(self, name: str, axes: tuple[str, ...], kind: Kind) -> None:
+        if name in self.kinds:
+            raise self.fail(f"`{name}` is given twice")
+        self.axes[name], self.kinds[name] = axes, kind
+
+    def give_axis(self, name: str) -> None:
+        self.give(name, (name,), "int")
+        self.give(f"{name}.first", (), "int")
+        self.give(f"{name}.last", (), "int")
+        self.give(f"{name}.valid", (name,), "bool")
+
+    def kind(self, operand: Operand) -> Kind:
+        match operand:
+            case bool():
+                return "bool"
+            case int():
+                return "int"
+            case float():
+                return "real"
+            case str():
+                if operand not in self.kinds:
+                    raise self.fail(f"`{operand}` is read before it is given")
+                return self.kinds[operand]
+
+    def union(self, items: tuple[Operand, ...]) -> set[str]:
+        return {axis for item in items if isinstance(item, str) for axis in self.axes[item]}
+
+    def body(self, body: tuple[Statement, ...], top: bool) -> None:
+        for statement in body:
+            for operand in operands(statement):
+                self.kind(operand)
+            match statement:
+                case Stream():
+                    self.stream(statement)
+                case Store():
+                    self.store(statement, top)
+                case _:
+                    self.value(statement)
+                    self.lets[statement.name] = statement
+                    self.give(statement.name, statement.axes, self.given_kind(statement))
+
+    def given_kind(self, statement: Let | Load | Dot | Fold) -> Kind:
+        return "real" if isinstance(statement, Dot) else statement.kind
+
+    def value(self, statement: Let | Load | Dot | Fold) -> None:
+        found = self.union(operands(statement))
+        match statement:
+            case Let(op=op, args=args, kind=kind):
+                if op != "select" and self.map_kind(op, args) != kind:
+                    raise self.fail(f"`{statement.name}` is {kind}, and {op} gives {self.map_kind(op, args)}")
+            case Load(buffer=buffer, index=index, kind=kind):
+                self.indexed(buffer, index, kind)
+            case Dot(left=left, right=right, over=over, init=init, scale=scale):
+                if not set(over) <= self.union((left,)) | self.union((right,)) or (
+                    scale is not None and init is None
+                ):
+                    raise self.fail(f"dot `{statement.name}` contracts axes that it lacks")
+                found -= set(over)
+            case Fold(over=over, kind=kind):
+                if not set(over) <= found:
+                    raise self.fail(f"fold `{statement.name}` reduces axes that it lacks")
+                found -= set(over)
+        if found != set(statement.axes):
+            raise self.fail(
+                f"`{statement.name}` has axes {sorted(statement.axes)}, and its operands {sorted(found)}"
+            )
+
+    def map_kind(self, op: str, args: tuple[Operand, ...]) -> Kind | str:
+        forms = [
+            Const(arg) if not isinstance(arg, str) else Leaf("bound", arg, (), self.kind(arg)) for arg in args
+        ]
+        return map_kind(op, tuple(forms))
+
+    def indexed(self, name: str, index: tuple[Operand, ...], kind: Kind) -> None:
+        buffer = next((each for each in self.kernel.buffers if each.name == name), None)
+        if buffer is None or buffer.rank != len(index) or buffer.kind != kind:
+            raise self.fail(f"buffer `{name}` is used with {len(index)} indices as {kind}")
+        if any(self.kind(item) != "int" for item in index):
+            raise self.fail(f"buffer `{name}` has an index that is no integer")
+
+    def stream(self, stream: Stream) -> None:
+        before = (dict(self.axes), dict(self.kinds))
+        for axis in stream.axes:
+            self.bounds(axis)
+            self.give_axis(axis.name)
+        for carry in stream.carries:
+            self.give(carry.name, carry.axes, carry.kind)
+        self.body(stream.body, top=False)
+        if self.kind(stream.visible) != "bool":
+            raise self.fail("a stream is visible where no bool says so")
+        for carry in stream.carries:
+            flows = self.union((carry.init, carry.next))
+            if self.kind(carry.next) != carry.kind or not flows <= set(carry.axes):
+                raise self.fail(f"carry `{carry.name}` changes its kind or axes")
+        self.axes, self.kinds = before
+        for carry in stream.carries:
+            self.give(carry.name, carry.axes, carry.kind)
+
+    def bounds(self, axis: StreamAxis) -> None:
+        for bound in (axis.low, axis.stop):
+            if self.kind(bound) != "int" or self.union((bound,)):
+                raise self.fail(f"the bounds of stream `{axis.name}` are no scalars")
+
+    def store(self, store: Store, top: bool) -> None:
+        self.indexed(store.buffer, store.index, self.kind(store.value))
+        if not top or store.buffer in self.stored:
+            raise self.fail(f"`{store.buffer}` is stored more than once")
+        self.stored.append(store.buffer)
+        coordinates = [self.coordinate(item) for item in store.index]
+        known = {axis.name for axis in (*self.kernel.grid, *self.kernel.locals)}
+        if len(set(coordinates)) != len(coordinates) or not set(coordinates) <= known:
+            raise self.fail(f"`{store.buffer}` is stored at indices that are no distinct coordinates")
+        missing = {axis.name for axis in self.kernel.grid} - set(coordinates)
+        if missing:
+            raise self.fail(f"`{store.buffer}` is stored once for every {sorted(missing)}")
+        if self.masks(store.mask) != {f"{axis.name}.valid" for axis in self.kernel.grid if _tiled(axis)}:
+            raise self.fail(f"the mask of `{store.buffer}` is not that the tile's coordinates exist")
+
+    def coordinate(self, item: Operand) -> str:
+        """The coordinate that an index shifts; an index that is no shift has none."""
+        if not isinstance(item, str):
+            raise self.fail(f"index {item} of a store is a number")
+        let = self.lets.get(item)
+        if isinstance(let, Let) and let.op in ("add", "sub") and not self.union(let.args[1:]):
+            return self.coordinate(let.args[0])
+        return item
+
+    def masks(self, mask: Operand) -> set[str]:
+        """The conjuncts of a mask."""
+        if mask is True:
+            return set()
+        let = self.lets.get(mask) if isinstance(mask, str) else None
+        if isinstance(let, Let) and let.op == "and":
+            return self.masks(let.args[0]) | self.masks(let.args[1])
+        return {str(mask)}
+
+
+def _tiled(axis: Grid) -> bool:
+    return axis.tile > 1

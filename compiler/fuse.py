@@ -1,0 +1,321 @@
+"""Which values are stored, and which are recomputed where they are read: the plan of a program.
+
+Inlining is always legal here (presence is computed with the value), so fusing is a question of cost:
+every stored value costs its bytes twice, every inlined one its operations at each place that reads it.
+The rules, in the order in which they are asked for a value that another one reads:
+
+    outputs and updates are stored;
+    what no kernel computes (scan, library, complex, data-dependent place) is a reference operation;
+    a softmax sum of the streaming family takes its softmax and its scores into its own kernel;
+    a reduction is stored, unless its only reader is pointwise over exactly its axes;
+    pointwise values are inlined, unless that would repeat too much of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from torch.fx import GraphModule, Node
+
+from ..dsl.program import (
+    AsIf,
+    At,
+    Axis,
+    Const,
+    Coordinate,
+    Form,
+    Leaf,
+    Map,
+    OnGradient,
+    Otherwise,
+    Program,
+    Reduce,
+    Size,
+    When,
+    children,
+    walk,
+)
+from ..dsl.ops import TOTAL_REDUCTIONS
+from ..dsl.size_forms import is_batch
+from .attention_family import Attention, match_attention, must_store
+from .graphs import condense, topological_order
+from .plan import Edge, Group, Plan, Stored
+from .to_fx import META, Typed
+from .traffic import traffic
+
+MOST_WORK = 400
+"""Operations that one element of a stored value may repeat of pointwise values before they are stored."""
+
+Pointwise = Map | When | Otherwise | At | AsIf | OnGradient
+
+
+@dataclass(slots=True)
+class Fusion:
+    """`reasons` says of each stored value why it is stored; `matches` the streams that were found."""
+
+    program: Program
+    graph: GraphModule
+    reasons: dict[Form, str] = field(default_factory=dict[Form, str])
+    matches: dict[Form, Attention] = field(default_factory=dict[Form, Attention])
+    refused: dict[Form, str] = field(default_factory=dict[Form, str])
+    families: dict[Form, tuple[str, str]] = field(default_factory=dict[Form, tuple[str, str]])
+    work: dict[Form, int] = field(default_factory=dict[Form, int])
+    uses: dict[Form, int] = field(default_factory=dict[Form, int])
+
+    def plan(self) -> Plan:
+        """Decide, and put the groups in order."""
+        self._count()
+        pending = list(dict.fromkeys(self.program.roots))
+        for root in pending:
+            self.reasons[root] = "it is an output"
+        done: set[Form] = set()
+        while pending:
+            root = pending.pop()
+            if root in done:
+                continue
+            done.add(root)
+            for form, reason in self._group(root):
+                if form not in self.reasons:
+                    self.reasons[form] = reason
+                if form not in done:
+                    pending.append(form)
+        return self._ordered([form for form in self.program.forms if form in self.reasons])
+
+    # --- costs
+
+    def _count(self) -> None:
+        """How often each form is an operand, and how much work it is when nothing is shared."""
+        for form in self.program.forms:
+            below = children(form)
+            self.work[form] = 1 + sum(self.work[child] for child in below)
+            if isinstance(form, Reduce) or not isinstance(form, Pointwise):
+                self.work[form] = 1
+            for child in below:
+                self.uses[child] = self.uses.get(child, 0) + 1
+
+    # --- one group
+
+    def _group(self, root: Form) -> list[tuple[Form, str]]:
+        """The values that the group of `root` reads and that must therefore be stored."""
+        problem = no_kernel(root)
+        if problem:
+            self.families[root] = ("reference", problem)
+            return [
+                (child, "a reference operation reads it") for child in children(root) if not trivial(child)
+            ]
+        match = self._stream(root)
+        if match is not None:
+            self.families[root] = ("stream", "")
+            self.matches[root] = match
+            return self._stream_reads(root, match)
+        self.families[root] = ("loops", self.refused.get(root, ""))
+        return list(self._reads(root, set()))
+
+    def _stream(self, root: Form) -> Attention | None:
+        """A streaming reduction that is the root, or that the root is pointwise in."""
+        found: list[Attention] = []
+        for form in epilogue(root):
+            match = match_attention(form)
+            if isinstance(match, str):
+                if match:
+                    self.refused[root] = match
+            elif set(form.axes) == set(root.axes):
+                found.append(match)
+            else:
+                self.refused[root] = "the softmax sum has other axes than the result"
+        return found[0] if len(found) == 1 else None
+
+    def _stream_reads(self, root: Form, match: Attention) -> list[tuple[Form, str]]:
+        reads = [(form, "keys and values are read in place") for form in must_store(match)]
+        inside = {match.root, *(form for form, _ in reads)}
+        inside |= {match.dot} if match.dot is not None else set()
+        asked = (match.score, match.query, *match.predicates, *match.factors)
+        for form in asked:
+            if form is not None:
+                reads += self._walk(form, inside, False, "the streaming kernel reads it")
+        return reads + list(self._walk(root, inside, True, ""))
+
+    def _reads(self, root: Form, inside: set[Form]) -> Iterator[tuple[Form, str]]:
+        if isinstance(root, Reduce):
+            for piece in root.pieces:
+                yield from self._walk(piece.value, inside, False, "")
+        else:
+            yield from self._walk(root, inside, True, "")
+
+    def _walk(self, root: Form, inside: set[Form], top: bool, why: str) -> Iterator[tuple[Form, str]]:
+        """What must be stored below `root`; `top` while we are pointwise over the result's own axes."""
+        stack = [(root, top, root)]
+        seen: set[tuple[Form, bool]] = set()
+        axes = set(root.axes)
+        while stack:
+            form, here, parent = stack.pop()
+            if (form, here) in seen or form in inside or trivial(form):
+                continue
+            seen.add((form, here))
+            first = form is root
+            reason = "" if first and not why else self._reason(form, here and not first, axes, parent)
+            if first and isinstance(form, Reduce) and why:
+                reason = why
+            if reason:
+                yield form, reason
+                continue
+            inner = here and not isinstance(form, At | Reduce)
+            stack += [(child, inner, form) for child in children(form)]
+
+    def _reason(self, form: Form, here: bool, axes: set[Axis], parent: Form) -> str:
+        """Why a value must be stored, or "" if it is computed where it is read."""
+        if form in self.reasons:
+            return self.reasons[form]
+        problem = no_kernel(form)
+        if problem:
+            return f"no kernel computes it: {problem}"
+        if isinstance(form, Reduce):
+            if not isinstance(match_attention(form), str):
+                return "it has a streaming kernel of its own"
+            if self.uses.get(form, 0) > 1:
+                return f"a {form.op} that is read {self.uses[form]} times is computed once"
+            if not here:
+                return f"a {form.op} inside another loop would be computed again at every step"
+            if set(form.axes) != axes:
+                lost = ", ".join(sorted(a.name for a in axes - set(form.axes)))
+                return f"a {form.op} would be computed again for every {lost}"
+            return ""
+        if self.work[form] > MOST_WORK and isinstance(form, Map | Otherwise | When):
+            return f"recomputing it takes {self.work[form]} operations an element"
+        return ""
+
+    # --- the plan
+
+    def _ordered(self, stored: list[Form]) -> Plan:
+        names = self._names(stored)
+        outputs = {
+            output.value: tuple(a for item in output.items for a in item) for output in self.program.outputs
+        }
+        buffers = {update.value: update.buffer.over for update in self.program.updates}
+        results = {
+            form: Stored(
+                names[form],
+                form,
+                outputs.get(form) or buffers.get(form) or form.axes,
+                form not in outputs and form not in buffers and not always_present(form),
+            )
+            for form in stored
+        }
+        groups = {names[form]: self._made(results[form]) for form in stored}
+        edges = list(self._edges(names))
+        between = [(a, b) for form in stored for a, b in self._needs(form, names)]
+        order = topological_order(groups, condense(groups, between, {name: name for name in groups}))
+        if order is None:
+            raise AssertionError("the groups of a program form a cycle")
+        return Plan(self.program, tuple(groups[name] for name in order), tuple(edges))
+
+    def _made(self, result: Stored) -> Group:
+        family, reason = self.families[result.form]
+        match family:
+            case "stream" | "loops" | "reference":
+                return Group(result, family, reason)
+            case _:
+                raise AssertionError(family)
+
+    def _needs(self, form: Form, names: dict[Form, str]) -> Iterator[tuple[str, str]]:
+        """The groups that the group of `form` waits for."""
+
+        def operands(each: Form) -> tuple[Form, ...]:
+            return () if each is not form and each in names else children(each)
+
+        for each in walk((form,), operands):
+            if each != form and each in names:
+                yield names[each], names[form]
+
+    def _names(self, stored: list[Form]) -> dict[Form, str]:
+        """The author's names where there are any, made distinct from those of the leaves."""
+        wishes = {form: name for name, form in self.program.names}
+        wishes |= {output.value: output.name for output in self.program.outputs}
+        taken = {declaration.leaf.name for declaration in self.program.declarations}
+        names: dict[Form, str] = {}
+        for i, form in enumerate(stored):
+            name = wishes.get(form, f"v{i + 1}")
+            while name in taken:
+                name += "_"
+            taken.add(name)
+            names[form] = name
+        return names
+
+    def _edges(self, names: dict[Form, str]) -> Iterator[Edge]:
+        """Every edge of the fx graph between two computed values."""
+        wishes = {form: name for name, form in self.program.names} | names
+        for node in self.graph.graph.nodes:
+            consumer = form_of(node)
+            if consumer is None or trivial(consumer):
+                continue
+            for operand in node.all_input_nodes:
+                producer = form_of(operand)
+                if producer is None or trivial(producer):
+                    continue
+                source, target = wishes.get(producer, operand.name), wishes.get(consumer, node.name)
+                if producer in names:
+                    yield Edge(source, target, False, self.reasons[producer], traffic(producer))
+                else:
+                    yield Edge(source, target, True, "computed where it is read")
+
+
+def form_of(node: Node) -> Form | None:
+    """The form that a node of the graph computes, if it computes one."""
+    typed = node.meta.get(META)
+    return typed.form if isinstance(typed, Typed) else None
+
+
+def always_present(form: Form) -> bool:
+    """Structurally total: nothing in it can be absent. Axes other than the batch are never empty."""
+    total: dict[Form, bool] = {}
+    for each in walk((form,)):
+        match each:
+            case Otherwise(fallback=fallback):
+                total[each] = total[fallback] or total[each.value]
+            case Leaf() | Const() | Size() | Coordinate():
+                total[each] = True
+            case Map(args=args):
+                total[each] = all(total[arg] for arg in args)
+            case AsIf(value=x) | OnGradient(value=x):
+                total[each] = total[x]
+            case Reduce(op=op, pieces=pieces):
+                there = (total[p.value] and not any(is_batch(axis) for axis in p.axes) for p in pieces)
+                total[each] = op in TOTAL_REDUCTIONS or any(there)
+            case _:
+                total[each] = False
+    return total[form]
+
+
+def trivial(form: Form) -> bool:
+    """Values that are never stored: leaves, numbers, coordinates, and integers made of those."""
+    if isinstance(form, Leaf | Const | Size | Coordinate):
+        return True
+    return form.kind in ("int", "bool") and all(
+        isinstance(each, Const | Size | Coordinate | Map) for each in walk((form,))
+    )
+
+
+def epilogue(root: Form) -> Iterator[Reduce]:
+    """The reductions that a value is pointwise in, itself if it is one."""
+    stack, seen = [root], set[Form]()
+    while stack:
+        form = stack.pop()
+        if form in seen:
+            continue
+        seen.add(form)
+        if isinstance(form, Reduce):
+            yield form
+        elif isinstance(form, Map | When | Otherwise | AsIf | OnGradient):
+            stack += children(form)
+
+
+def no_kernel(form: Form) -> str:
+    """Why a form has no kernel, or ""."""
+    if form.kind == "complex" or any(child.kind == "complex" for child in children(form)):
+        return "complex values have no kernel yet"
+    if isinstance(
+        form, Map | When | Otherwise | At | Reduce | AsIf | OnGradient | Leaf | Const | Size | Coordinate
+    ):
+        return ""
+    return f"{type(form).__name__.lower()} has no kernel yet"

@@ -1,0 +1,278 @@
+"""Builds the statements of a Kernel: names, axes, scopes, constants folded, equal values shared."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from ..dsl.ops import Kind
+from .kernel import (
+    Buffer,
+    Carry,
+    Dot,
+    Fold,
+    Let,
+    Load,
+    Operand,
+    RealType,
+    Statement,
+    Store,
+    Stream,
+    StreamAxis,
+)
+
+INF = float("inf")
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """A value and where it is present."""
+
+    value: Operand
+    present: Operand = True
+
+
+@dataclass(slots=True)
+class Block:
+    """Statements being collected, and the values that later ones in the block may share."""
+
+    statements: list[Statement] = field(default_factory=list[Statement])
+    shared: dict[object, str] = field(default_factory=dict[object, str])
+
+
+@dataclass(slots=True)
+class Builder:
+    """`axes_of` and `kind_of` know every name; numbers and literals have no axes."""
+
+    real: RealType
+    sizes: list[str] = field(default_factory=list[str])
+    buffers: list[Buffer] = field(default_factory=list[Buffer])
+    axes_of: dict[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+    kind_of: dict[str, Kind] = field(default_factory=dict[str, Kind])
+    blocks: list[Block] = field(default_factory=lambda: [Block()])
+    taken: set[str] = field(default_factory=set[str])
+
+    # --- names
+
+    def name(self, wish: str) -> str:
+        """A name that nothing has yet, an ASCII identifier near the wish."""
+        plain = (
+            "".join(c if c.isascii() and (c.isalnum() or c == "_") else "_" for c in wish).strip("_") or "x"
+        )
+        plain = f"x{plain}" if plain[0].isdigit() else plain
+        candidate, i = plain, 1
+        while candidate in self.taken:
+            i += 1
+            candidate = f"{plain}_{i}"
+        self.taken.add(candidate)
+        return candidate
+
+    def number(self, wish: str) -> str:
+        """A run-time size."""
+        name = self.name(wish)
+        self.sizes.append(name)
+        self.kind_of[name], self.axes_of[name] = "int", ()
+        return name
+
+    def axis(self, wish: str) -> str:
+        """A tile axis: its name is its coordinate, and `.first`, `.last`, `.valid` stand beside it."""
+        name = self.name(wish)
+        self.kind_of[name], self.axes_of[name] = "int", (name,)
+        for part in ("first", "last"):
+            self.kind_of[f"{name}.{part}"], self.axes_of[f"{name}.{part}"] = "int", ()
+        self.kind_of[f"{name}.valid"], self.axes_of[f"{name}.valid"] = "bool", (name,)
+        return name
+
+    def buffer(self, wish: str, rank: int, kind: Kind, role: str) -> str:
+        name = self.name(wish)
+        self.buffers.append(Buffer(name, rank, kind, self.real, "out" if role == "out" else "in"))
+        return name
+
+    def kind(self, operand: Operand) -> Kind:
+        match operand:
+            case bool():
+                return "bool"
+            case int():
+                return "int"
+            case float():
+                return "real"
+            case str():
+                return self.kind_of[operand]
+
+    def axes(self, operands: Sequence[Operand]) -> tuple[str, ...]:
+        """The union of the axes of some operands."""
+        found = (axis for item in operands if isinstance(item, str) for axis in self.axes_of[item])
+        return tuple(dict.fromkeys(found))
+
+    # --- statements
+
+    def _share(self, key: object) -> str | None:
+        return next((block.shared[key] for block in reversed(self.blocks) if key in block.shared), None)
+
+    def _define(self, key: object, name: str, axes: tuple[str, ...], kind: Kind) -> None:
+        self.blocks[-1].shared[key] = name
+        self.axes_of[name], self.kind_of[name] = axes, kind
+
+    def let(self, op: str, *args: Operand, kind: Kind, wish: str = "") -> Operand:
+        """An elementwise operation, or the operand or constant that it comes to."""
+        folded = fold(op, args, kind)
+        if folded is not None:
+            return folded
+        key = ("let", op, tuple((type(arg).__name__, arg) for arg in args), kind)
+        known = self._share(key)
+        if known is not None:
+            return known
+        name = self.name(wish or op)
+        axes = self.axes(args)
+        self._define(key, name, axes, kind)
+        self.blocks[-1].statements.append(Let(name, op, args, axes, kind))
+        return name
+
+    def both(self, *masks: Operand) -> Operand:
+        """The conjunction; True where there is nothing to test."""
+        result: Operand = True
+        for each in masks:
+            result = self.let("and", result, each, kind="bool", wish="in")
+        return result
+
+    def load(self, buffer: str, index: tuple[Operand, ...], mask: Operand, kind: Kind) -> str:
+        key = ("load", buffer, index, mask)
+        known = self._share(key)
+        if known is not None:
+            return known
+        name = self.name(f"{buffer}_")
+        axes = self.axes((*index, mask))
+        self._define(key, name, axes, kind)
+        self.blocks[-1].statements.append(Load(name, buffer, index, mask, axes, kind))
+        return name
+
+    def dot(
+        self,
+        wish: str,
+        left: str,
+        right: str,
+        over: tuple[str, ...],
+        init: Operand | None,
+        scale: Operand | None,
+    ) -> str:
+        name = self.name(wish)
+        axes = tuple(axis for axis in self.axes((left, right)) if axis not in over)
+        self._define(("dot", name), name, axes, "real")
+        self.blocks[-1].statements.append(Dot(name, left, right, over, init, scale, axes))
+        return name
+
+    def fold_axes(
+        self, op: str, value: Operand, over: tuple[str, ...], kind: Kind, wish: str, mask: Operand = True
+    ) -> Operand:
+        """A reduction over tile axes; a value without them is itself."""
+        axes = self.axes((value, mask))
+        there = tuple(axis for axis in over if axis in axes)
+        name = self.name(wish)
+        left = tuple(axis for axis in axes if axis not in there)
+        self._define(("fold", name), name, left, kind)
+        match op:
+            case "sum" | "prod" | "max" | "min" | "any" | "all":
+                self.blocks[-1].statements.append(Fold(name, op, value, there, mask, left, kind))
+            case _:
+                raise ValueError(op)
+        return name
+
+    def carry(self, wish: str, axes: tuple[str, ...], kind: Kind) -> str:
+        """The name of a carried value, to be given to `stream`."""
+        name = self.name(wish)
+        self.axes_of[name], self.kind_of[name] = axes, kind
+        return name
+
+    def open(self) -> None:
+        """Begin the body of a stream."""
+        self.blocks.append(Block())
+
+    def close(self, axes: tuple[StreamAxis, ...], carries: tuple[Carry, ...], visible: Operand) -> None:
+        """End it: the stream becomes one statement of the block around it."""
+        body = self.blocks.pop()
+        self.blocks[-1].statements.append(Stream(axes, carries, tuple(body.statements), visible))
+
+    def store(self, buffer: str, index: tuple[Operand, ...], value: Operand, mask: Operand) -> None:
+        self.blocks[-1].statements.append(Store(buffer, index, value, mask))
+
+
+_NEUTRAL: Mapping[str, tuple[tuple[Operand, ...], tuple[Operand, ...]]] = {
+    "add": ((0,), (0,)), "sub": ((), (0,)), "mul": ((1,), (1,)), "floordiv": ((), (1,)),
+    "and": ((True,), (True,)), "or": ((False,), (False,)),
+}  # fmt: skip
+"""Literals that leave the other operand as it is: on the left, on the right."""
+
+
+def fold(op: str, args: tuple[Operand, ...], kind: Kind) -> Operand | None:
+    """The operand that an operation comes to without computing, if any. Integer and boolean laws
+    only where numbers are exact: x + 0.0 is not x for x = -0.0."""
+    if op == "select":
+        return args[1] if args[0] is True else args[2] if args[0] is False else None
+    if op == "not" and isinstance(args[0], bool):
+        return not args[0]
+    if op in ("and", "or") and len(args) == 2:
+        absorbing = op == "or"
+        if any(arg is absorbing for arg in args):
+            return absorbing
+        if args[0] == args[1] and isinstance(args[0], str):
+            return args[0]
+    if op in _NEUTRAL and kind in ("int", "bool"):
+        left, right = _NEUTRAL[op]
+        if any(args[0] is item or (type(args[0]) is type(item) and args[0] == item) for item in left):
+            return args[1]
+        if any(args[1] is item or (type(args[1]) is type(item) and args[1] == item) for item in right):
+            return args[0]
+    if kind == "real" and args and all(type(arg) in (int, float) for arg in args):
+        return _fold_reals(op, [float(arg) for arg in args])
+    return _fold_integers(op, args)
+
+
+def _fold_reals(op: str, args: list[float]) -> float | None:
+    """Arithmetic on literals, in float64 whatever the kernel computes in."""
+    try:
+        match op:
+            case "add" | "sub":
+                return args[0] + args[1] if op == "add" else args[0] - args[1]
+            case "mul":
+                return args[0] * args[1]
+            case "div":
+                return args[0] / args[1]
+            case "pow":
+                power = args[0] ** args[1]
+                return None if isinstance(power, complex) else power
+            case "sqrt":
+                return args[0] ** 0.5 if args[0] >= 0 else None
+            case _:
+                return None
+    except ArithmeticError:
+        return None
+
+
+def _fold_integers(op: str, args: tuple[Operand, ...]) -> Operand | None:
+    numbers = [arg for arg in args if type(arg) is int]
+    if len(numbers) != len(args):
+        return None
+    a, b = numbers[0], numbers[-1]
+    match op:
+        case "add":
+            return a + b
+        case "sub":
+            return a - b
+        case "mul":
+            return a * b
+        case "neg":
+            return -a
+        case "minimum":
+            return min(a, b)
+        case "maximum":
+            return max(a, b)
+        case "floordiv" | "mod" if b > 0:
+            return a // b if op == "floordiv" else a % b
+        case "lt" | "ge":
+            return (a < b) == (op == "lt")
+        case "le" | "gt":
+            return (a <= b) == (op == "le")
+        case "eq" | "ne":
+            return (a == b) == (op == "eq")
+        case _:
+            return None

@@ -1,0 +1,174 @@
+"""The way from a Program to kernels, as one ordered list. Nothing registers itself.
+
+`plan_program` ends with the plan; its kernels can be written once the sizes that shape the code are
+known (`write_kernels`). Each step names itself: a fault says after which step it happened, `dump` sees
+the result of every step, and `verify` runs the checker of each step's output.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from torch.fx import GraphModule
+
+from ..dsl.build import size
+from ..dsl.errors import CompilerFault, PlaitError
+from ..dsl.program import Axis, Form, Program
+from .attention_family import Attention, compiled_axes
+from .check_kernel import check_kernel
+from .check_plan import check_plan
+from .fuse import Fusion
+from .kernel import RealType
+from .loops import loops_kernel
+from .plan import Group, Plan, Stored
+from .simplify import simplify
+from .stream import StreamSchedule, stream_kernel
+from .to_fx import to_fx
+from .written import Written
+
+Dump = Callable[[str, object], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """The numbers of a backend: lanes of the plain schedule, and those of the streaming one."""
+
+    loop_lanes: int
+    stream: StreamSchedule
+
+
+@dataclass(slots=True)
+class State:
+    """What the steps hand on."""
+
+    program: Program
+    graph: GraphModule | None = None
+    plan: Plan | None = None
+    matches: dict[Form, Attention] = field(default_factory=dict[Form, Attention])
+
+
+def _simplify(state: State) -> object:
+    state.program = simplify(state.program)
+    return state.program
+
+
+def _to_fx(state: State) -> object:
+    state.graph = to_fx(state.program)
+    return state.graph
+
+
+def _fuse(state: State) -> object:
+    assert state.graph is not None
+    fusion = Fusion(state.program, state.graph)
+    state.plan = fusion.plan()
+    state.matches = fusion.matches
+    return state.plan
+
+
+def _check_graph(state: State) -> None:
+    assert state.graph is not None
+    state.graph.graph.lint()
+
+
+def _check_fused(state: State) -> None:
+    assert state.plan is not None
+    check_plan(state.plan)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step and the checker of what it makes."""
+
+    name: str
+    run: Callable[[State], object]
+    check: Callable[[State], None] | None = None
+
+
+STEPS: tuple[Step, ...] = (
+    Step("simplify", _simplify),
+    Step("to_fx", _to_fx, _check_graph),
+    Step("fuse", _fuse, _check_fused),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A program (its batch axes explicit) with its plan. `shape_axes` are the axes whose sizes are
+    compiled in: kernels are written anew for other sizes of these, and of these only."""
+
+    program: Program
+    graph: GraphModule
+    plan: Plan
+    matches: Mapping[Form, Attention]
+
+    @property
+    def shape_axes(self) -> tuple[Axis, ...]:
+        return tuple(dict.fromkeys(axis for match in self.matches.values() for axis in compiled_axes(match)))
+
+
+def plan_program(program: Program, *, dump: Dump | None = None, verify: bool = False) -> Planned:
+    """Run the steps. Raises PlaitError for the user's mistakes, CompilerFault for ours."""
+    state = State(program)
+    for step in STEPS:
+        try:
+            made = step.run(state)
+            if verify and step.check is not None:
+                step.check(state)
+        except (PlaitError, CompilerFault):
+            raise
+        except Exception as problem:
+            raise CompilerFault(step.name, f"{type(problem).__name__}: {problem}", str(program)) from problem
+        if dump is not None:
+            dump(step.name, made)
+    assert state.graph is not None and state.plan is not None
+    return Planned(state.program, state.graph, state.plan, state.matches)
+
+
+def write_kernels(
+    planned: Planned,
+    known: Mapping[Axis, int],
+    real: RealType,
+    schedule: Schedule,
+    *,
+    dump: Dump | None = None,
+    verify: bool = False,
+) -> dict[str, Written]:
+    """The kernel of every group that has one, by the name of its result."""
+    stored = {group.result.form: group.result for group in planned.plan.groups}
+    written: dict[str, Written] = {}
+    for group in planned.plan.groups:
+        if group.family == "reference":
+            continue
+        try:
+            made = _write(group, planned, stored, known, real, schedule)
+            if verify:
+                check_kernel(made.kernel)
+        except (PlaitError, CompilerFault):
+            raise
+        except Exception as problem:
+            shown = str(planned.program)
+            raise CompilerFault("schedule", f"{type(problem).__name__}: {problem}", shown) from problem
+        written[group.result.name] = made
+        if dump is not None:
+            dump("schedule", made.kernel)
+    return written
+
+
+def _write(
+    group: Group,
+    planned: Planned,
+    stored: Mapping[Form, Stored],
+    known: Mapping[Axis, int],
+    real: RealType,
+    schedule: Schedule,
+) -> Written:
+    if group.family == "stream":
+        match = planned.matches[group.result.form]
+        return stream_kernel(group.result, match, stored, known, real, schedule.stream)
+    return loops_kernel(group.result, stored, known, real, schedule.loop_lanes)
+
+
+def shape_forms(planned: Planned) -> tuple[Form, ...]:
+    """The sizes that shape the code, as forms."""
+    return tuple(size(axis) for axis in planned.shape_axes)

@@ -1,0 +1,55 @@
+"""What the compiler decides before it writes kernels: which values are stored, and by which group.
+
+A *group* is one kernel (or one reference operation): it computes one stored value from leaves and
+other stored values; everything between them is recomputed inside it. Every edge of the fx graph that
+is not fused has a reason.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from ..dsl.program import Axis, Form, Program
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A value in memory: dimensions in the order of `axes`. `presence` says that a bool tensor of
+    the same shape goes with it; without it the value is present everywhere."""
+
+    name: str
+    form: Form
+    axes: tuple[Axis, ...]
+    presence: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """`family` names the schedule: a stream of keys past lanes of queries, plain loops, or the
+    reference operation where no kernel can be written."""
+
+    result: Stored
+    family: Literal["stream", "loops", "reference"]
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """One edge of the graph between two statements: fused, or stored and why."""
+
+    producer: str
+    consumer: str
+    fused: bool
+    reason: str
+    traffic: str = ""
+    """Bytes written and read because of it, as a formula in the sizes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Groups in the order of execution."""
+
+    program: Program
+    groups: tuple[Group, ...]
+    edges: tuple[Edge, ...]
