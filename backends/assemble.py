@@ -19,6 +19,7 @@ from ..compiler.target import CpuTarget, this_cpu
 from ..compiler.written import Written
 from ..dsl.program import Axis, Form, Item, Leaf, Program, walk
 from ..dsl.size_forms import evaluate_size
+from . import triton_build
 from .cpp.launch import build as build_cpp
 from .cpp.widths import LARGE, overflows
 from .executable import Built, Call, Executable, Slot, ground, packs_of, shape_of
@@ -130,8 +131,6 @@ class Assembler:
 
     def _builder(self, large: bool) -> Callable[[Kernel], Built]:
         if self.backend == "triton":
-            from . import triton_build
-
             return triton_build()
         return lambda kernel: build_cpp(
             kernel, self.target.widened() if large or overflows(kernel) else self.target

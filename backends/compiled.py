@@ -265,7 +265,8 @@ class Compiled:
         if not unfused or self.on_unfused == "quiet":
             return
         lines = [f"`{step.name}`: {step.reason}" for step in unfused]
-        message = f"{len(unfused)} of {len(executable.steps)} steps of `{self.program.name}` run as reference operations"
+        steps = f"{len(unfused)} of {len(executable.steps)} steps"
+        message = f"{steps} of `{self.program.name}` run as reference operations"
         helps = ["explain() shows the whole plan", 'on_unfused="quiet" accepts it']
         problem = NotFused(message, notes=lines, helps=helps)
         if self.on_unfused == "error":

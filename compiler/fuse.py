@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 
 from torch.fx import GraphModule, Node
 
+from ..dsl.ops import TOTAL_REDUCTIONS
 from ..dsl.program import (
     AsIf,
     At,
@@ -36,7 +37,6 @@ from ..dsl.program import (
     children,
     walk,
 )
-from ..dsl.ops import TOTAL_REDUCTIONS
 from ..dsl.size_forms import is_batch
 from .attention_family import Attention, match_attention, must_store
 from .graphs import condense, topological_order

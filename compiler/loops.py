@@ -18,7 +18,12 @@ from .written import Written
 
 
 def loops_kernel(
-    result: Stored, stored: Mapping[Form, Stored], known: Mapping[Axis, int], real: RealType, tile: int
+    name: str,
+    result: Stored,
+    stored: Mapping[Form, Stored],
+    known: Mapping[Axis, int],
+    real: RealType,
+    tile: int,
 ) -> Written:
     """The kernel of a group. `tile` lanes lie along the last axis of the result (1: none)."""
     builder = Builder(real)
@@ -43,9 +48,8 @@ def loops_kernel(
         there = builder.buffer(f"{result.name}_there", len(result.axes), "bool", "out")
         builder.store(there, index, value.present, guard)
         outs.append((there, result.form, True))
-    name = builder.name(f"{result.name}_loops")
     kernel = Kernel(
-        name,
+        builder.name(name),
         real,
         tuple(builder.sizes),
         tuple(builder.buffers),

@@ -121,7 +121,8 @@ def plan_program(program: Program, *, dump: Dump | None = None, verify: bool = F
             raise CompilerFault(step.name, f"{type(problem).__name__}: {problem}", str(program)) from problem
         if dump is not None:
             dump(step.name, made)
-    assert state.graph is not None and state.plan is not None
+    assert state.graph is not None
+    assert state.plan is not None
     return Planned(state.program, state.graph, state.plan, state.matches)
 
 
@@ -163,10 +164,12 @@ def _write(
     real: RealType,
     schedule: Schedule,
 ) -> Written:
+    alone = len(planned.plan.groups) == 1
+    name = planned.program.name if alone else f"{planned.program.name}_{group.result.name}"
     if group.family == "stream":
         match = planned.matches[group.result.form]
-        return stream_kernel(group.result, match, stored, known, real, schedule.stream)
-    return loops_kernel(group.result, stored, known, real, schedule.loop_lanes)
+        return stream_kernel(name, group.result, match, stored, known, real, schedule.stream)
+    return loops_kernel(name, group.result, stored, known, real, schedule.loop_lanes)
 
 
 def shape_forms(planned: Planned) -> tuple[Form, ...]:

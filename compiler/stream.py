@@ -44,6 +44,7 @@ MOST_TILED = 3
 
 
 def stream_kernel(
+    name: str,
     result: Stored,
     match: Attention,
     stored: Mapping[Form, Stored],
@@ -53,11 +54,12 @@ def stream_kernel(
 ) -> Written:
     """The kernel of a group whose result is the reduction of `match` or pointwise in it."""
     others = {form: each for form, each in stored.items() if form != result.form}
-    return Streaming(result, match, Lowering(Builder(real), known, others), schedule).write()
+    return Streaming(name, result, match, Lowering(Builder(real), known, others), schedule).write()
 
 
 @dataclass(slots=True)
 class Streaming:
+    name: str
     result: Stored
     match: Attention
     lowering: Lowering
@@ -117,7 +119,7 @@ class Streaming:
             builder.store(there, index, value.present, inside)
             tensors[there] = (result.form, True)
         lanes = tuple(str(self.env[axis]) for axis in self.tiles)
-        name = builder.name(f"{result.name}_stream")
+        name = builder.name(self.name)
         body = tuple(builder.blocks[0].statements)
         kernel = Kernel(
             name,
@@ -143,9 +145,7 @@ class Streaming:
         top, norm = builder.carry("top", rows, "real"), builder.carry("norm", rows, "real")
         acc, seen = builder.carry("acc", (*rows, *outputs), "real"), builder.carry("seen", rows, "bool")
         lowering.open()
-        env = {axis: at for axis, at in self.env.items()} | {
-            key.over: self._moved(key, name) for key, name in keys.items()
-        }
+        env = dict(self.env) | {key.over: self._moved(key, name) for key, name in keys.items()}
         there = builder.both(*(f"{name}.valid" for name in keys.values()))
         visible = builder.both(
             self._windows(keys, env), self._predicates(env, builder.both(inside, there)), there

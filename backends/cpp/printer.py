@@ -122,9 +122,8 @@ class Printer(Groups):
             inner //= width
             name = mangle(axis)
             self.arrays.append(f"  ivec {name}_lane[VECTORS];")
-            self.out.add(
-                f"for (int i = 0; i < WIDTH; i++) {name}_lane[i / LANES][i % LANES] = (inum)({name}_first + i / {inner} % {width});"
-            )
+            at = f"(inum)({name}_first + i / {inner} % {width})"
+            self.out.add(f"for (int i = 0; i < WIDTH; i++) {name}_lane[i / LANES][i % LANES] = {at};")
 
     # --- statements
 
@@ -175,9 +174,8 @@ class Printer(Groups):
             1, min(self.target.block_vectors, self.lanes // (self.target.vector_bytes // self.width))
         )
         counts = f"{self.count(row)}, {self.count(inner)}"
-        self.out.add(
-            f"dot<{block}, {vectors}, WIDTH, {init}>({start}, {by_row}, {by_inner}, {self.slots[right]}, {slot}, {scale}, {counts});"
-        )
+        sides = f"{start}, {by_row}, {by_inner}, {self.slots[right]}, {slot}, {scale}, {counts}"
+        self.out.add(f"dot<{block}, {vectors}, WIDTH, {init}>({sides});")
 
     def _accumulator(self, dot: Dot) -> tuple[str, int, str]:
         """The array of the result, how it starts (0: at nothing, 1: at init, 2: at init * scale)."""

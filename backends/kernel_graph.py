@@ -1,0 +1,135 @@
+"""The compiled program as a torch.fx GraphModule: one node a kernel or reference operation.
+
+It runs, on tensors of the sizes that it was made for, and gives what the compiled program gives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.fx import Graph, GraphModule, Node
+
+from ..dsl.program import Axis
+from .executable import DTYPES, Call, Executable, Operation, Slot, packed_shape, unpack
+
+
+@dataclass(frozen=True)
+class Named:
+    """A callable with the names that fx prints."""
+
+    name: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "__name__", self.name)
+        object.__setattr__(self, "__qualname__", self.name)
+        object.__setattr__(self, "__module__", "plait.kernels")
+
+
+@dataclass(frozen=True)
+class Unpacked(Named):
+    """A given tensor, seen with one dimension an axis."""
+
+    shape: tuple[int, ...]
+    packs: tuple[int, ...]
+
+    def __call__(self, tensor: Tensor) -> Tensor:
+        return unpack(tensor.detach(), self.shape, self.packs)
+
+
+@dataclass(frozen=True)
+class Launched(Named):
+    """One kernel: it takes the tensors that it reads and gives those that it writes."""
+
+    call: Call
+    numbers: tuple[int, ...]
+    made: tuple[tuple[str, tuple[int, ...], torch.dtype], ...]
+
+    def __call__(self, *reads: Tensor, device: torch.device) -> tuple[Tensor, ...]:
+        held = {name: torch.empty(shape, dtype=dtype, device=device) for name, shape, dtype in self.made}
+        given = iter(reads)
+        self.call.built(
+            [held[name] if name in held else next(given) for name in self.call.tensors], self.numbers
+        )
+        return tuple(held.values())
+
+
+@dataclass(frozen=True)
+class Referred(Named):
+    """One reference operation on the tensors by name."""
+
+    operation: Operation
+    names: tuple[str, ...]
+    sizes: Mapping[Axis, int]
+
+    def __call__(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        return tuple(self.operation(dict(zip(self.names, tensors, strict=True)), self.sizes).values())
+
+
+@dataclass(frozen=True)
+class Packed(Named):
+    """A result in the layout of the header."""
+
+    packs: tuple[int, ...]
+
+    def __call__(self, tensor: Tensor) -> Tensor:
+        return tensor.reshape(packed_shape(tensor.shape, self.packs))
+
+
+def _part(values: tuple[Tensor, ...], index: int) -> Tensor:
+    return values[index]
+
+
+def kernel_graph(
+    executable: Executable,
+    shapes: Mapping[str, list[int]],
+    numbers: list[list[int]],
+    sizes: Mapping[Axis, int],
+    real: torch.dtype,
+    device: torch.device,
+) -> GraphModule:
+    """The graph of one shape of call."""
+    graph = Graph()
+    nodes: dict[str, Node] = {}
+    slots = {slot.name: slot for slot in executable.slots}
+    given = [slot for slot in executable.slots if slot.given]
+    holders = {slot.name: graph.placeholder(identifier(slot.name)) for slot in given}
+    for slot in given:
+        nodes[slot.name] = holders[slot.name]
+        if any(pack != 1 for pack in slot.packs):
+            view = Unpacked("view", tuple(shapes[slot.name]), slot.packs)
+            nodes[slot.name] = graph.call_function(view, (holders[slot.name],))
+    for step, values in zip(executable.steps, numbers, strict=True):
+        if isinstance(step, Call):
+            made = [name for name in step.tensors if not slots[name].given and name not in nodes]
+            reads = [nodes[name] for name in step.tensors if name in nodes]
+            shaped = tuple((name, tuple(shapes[name]), dtype_of(slots[name], real)) for name in made)
+            target = Launched(step.built.name, step, tuple(values), shaped)
+            node = graph.call_function(target, tuple(reads), {"device": device})
+        else:
+            made = [name for name in (step.name, f"{step.name}?") if name in slots]
+            target = Referred(identifier(step.name), step, tuple(nodes), sizes)
+            node = graph.call_function(target, tuple(nodes.values()))
+        for i, name in enumerate(made):
+            nodes[name] = graph.call_function(_part, (node, i))
+    results = []
+    for name, slot in executable.outputs:
+        packs = slots[slot].packs
+        plain = all(pack == 1 for pack in packs)
+        results.append(
+            nodes[slot] if plain else graph.call_function(Packed(identifier(name), packs), (nodes[slot],))
+        )
+    graph.output(tuple(results))
+    graph.lint()
+    return GraphModule(torch.nn.Module(), graph)
+
+
+def dtype_of(slot: Slot, real: torch.dtype) -> torch.dtype:
+    return DTYPES.get(slot.kind, real)
+
+
+def identifier(name: str) -> str:
+    """A name of a tensor as Python allows it."""
+    return "".join(c if c.isalnum() else "_" for c in name)
