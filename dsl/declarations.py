@@ -74,18 +74,24 @@ def _declared(
         return POISON
     over = tuple(axis for item in stored for axis in item)
     full = trace.key(key)
+    leaf = Leaf(ROLES[table], full, over, kind, span=where)
+    keys = tuple(map(trace.key, also))
     try:
-        shared = _shared(trace, full, stored, where)
-        if shared is not None:
-            return Value(shared)
-        leaf = Leaf(ROLES[table], full, over, kind, span=where)
-        keys = tuple(map(trace.key, also))
         declaration = Declaration(leaf, stored, False, grad, _init(init), keys, where)
-        trace.declare(table, declaration)
-        return Value(leaf)
+        return Value(declared(trace, table, declaration, where))
     except PlaitError as error:
         report(error)
         return POISON
+
+
+def declared(trace: Trace, table: Table, declaration: Declaration, where: Span | None) -> Form:
+    """The form of a tensor that is declared under its full key, here or by an earlier call of the
+    same `once`. Raises DuplicateParameter or InvalidArgument."""
+    shared = _shared(trace, declaration.leaf.name, declaration.items, where)
+    if shared is not None:
+        return shared
+    trace.declare(table, declaration)
+    return declaration.leaf
 
 
 def _init(init: Init) -> str | None:
@@ -165,14 +171,18 @@ def update(buffer: Value, value: object) -> None:
     if buffer.poisoned or (isinstance(value, Value) and value.poisoned):
         return
     try:
-        leaf = buffer.form
-        if not isinstance(leaf, Leaf) or leaf.role != "buffer":
-            raise KindMismatch("`update` takes a buffer, as `buffer(...)` gave it", at=where, label="here")
-        if leaf.name in trace.updates:
-            raise _updated_twice(leaf, trace.updates[leaf.name], where)
-        trace.updates[leaf.name] = Update(leaf, _fitting(leaf, form_of(value, where), where), where)
+        updated(trace, buffer.form, form_of(value, where), where)
     except PlaitError as error:
         report(error)
+
+
+def updated(trace: Trace, leaf: Form, value: Form, where: Span | None) -> None:
+    """Note the update of a buffer in core terms."""
+    if not isinstance(leaf, Leaf) or leaf.role != "buffer":
+        raise KindMismatch("`update` takes a buffer, as `buffer(...)` gave it", at=where, label="here")
+    if leaf.name in trace.updates:
+        raise _updated_twice(leaf, trace.updates[leaf.name], where)
+    trace.updates[leaf.name] = Update(leaf, _fitting(leaf, value, where), where)
 
 
 def _updated_twice(leaf: Leaf, earlier: Update, where: Span | None) -> PlaitError:
@@ -213,8 +223,13 @@ def require(*predicates: object) -> None:
         if isinstance(predicate, Value) and predicate.poisoned:
             continue
         try:
-            made = build_special.requirement(form_of(predicate, where), where)
-            if made is not None and made not in trace.requires:
-                trace.requires.append(made)
+            required(trace, form_of(predicate, where), where)
         except PlaitError as error:
             report(error)
+
+
+def required(trace: Trace, predicate: Form, where: Span | None) -> None:
+    """Note a requirement in core terms."""
+    made = build_special.requirement(predicate, where)
+    if made is not None and all(made.predicate != known.predicate for known in trace.requires):
+        trace.requires.append(made)

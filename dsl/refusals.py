@@ -72,7 +72,7 @@ def _compares_axes(form: Form) -> bool:
     )
 
 
-def converted(form: Form, wanted: str, sized: bool, span: Span | None) -> PlaitError:
+def converted(wanted: str, form: Form, sized: bool, span: Span | None) -> PlaitError:
     """`range`, `int`, `float`, a list's index asked a value for its number."""
     if sized:
         return InvalidSize(
@@ -87,10 +87,10 @@ def converted(form: Form, wanted: str, sized: bool, span: Span | None) -> PlaitE
 
 def iterated(form: Form, span: Span | None) -> PlaitError:
     """`for part in value`, `a, b = value`, `x in value`."""
-    axis = form.axes[0].name if form.axes else "i"
+    what = f"a value over {names(form.axes)}" if form.axes else "a single number"
     return KindMismatch(
-        f"a value over {names(form.axes)} has no parts to iterate over", at=span, label="unpacked or looped over",
-        helps=[f"take one index with `x[{{{axis}: 0}}]`"],
+        f"{what} has no parts to iterate over", at=span, label="unpacked or looped over",
+        helps=[f"take one index with `x[{{{form.axes[0].name}: 0}}]`"] if form.axes else [],
     )  # fmt: skip
 
 

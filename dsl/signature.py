@@ -130,9 +130,7 @@ def _sizes_differ(header: Header) -> Iterator[PlaitError]:
 
 
 def _misplaced(header: Header) -> Iterator[PlaitError]:
-    """`...` inside a product or with a size, optional outputs, outputs over axes that no input has."""
-    known = {axis.name for tensor in header.inputs for item in tensor.items for axis in item.axes}
-    known |= {tensor.index_of.name for tensor in header.inputs if tensor.index_of is not None}
+    """`...` inside a product, optional outputs."""
     for tensor in (*header.inputs, *header.outputs):
         for item in tensor.items:
             if len(item.axes) > 1 and any(axis.name == BATCH.name for axis in item.axes):
@@ -140,10 +138,3 @@ def _misplaced(header: Header) -> Iterator[PlaitError]:
     for tensor in header.outputs:
         if tensor.optional:
             yield InvalidHeader(f"output `{tensor.name}` cannot be optional", at=tensor.span, label="here")
-        for axis in (axis for item in tensor.items for axis in item.axes):
-            if axis.name not in known and axis.fixed is None and axis.name != BATCH.name:
-                known_names = ", ".join(sorted(known)) or "none"
-                yield InvalidHeader(
-                    f"output `{tensor.name}` is over axis `{axis.name}`, which no input has", at=axis.span,
-                    label="its size would be unknown", notes=[f"axes of the inputs: {known_names}"],
-                )  # fmt: skip

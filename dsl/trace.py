@@ -36,14 +36,16 @@ class Trace:
     code: CodeType | None = None
     mode: str = "eval"
     fixed: dict[Axis, int] = field(default_factory=dict[Axis, int])
+    asked: set[Axis] = field(default_factory=set[Axis])
+    """The axes of `fixed` whose number Python has used."""
     parameters: dict[str, Declaration] = field(default_factory=dict[str, Declaration])
     buffers: dict[str, Declaration] = field(default_factory=dict[str, Declaration])
     draws: dict[str, Declaration] = field(default_factory=dict[str, Declaration])
     updates: dict[str, Update] = field(default_factory=dict[str, Update])
     requires: list[Require] = field(default_factory=list[Require])
     mistakes: list[PlaitError] = field(default_factory=list[PlaitError])
-    lacks_size: bool = False
-    """Whether Python asked for a number that only the call knows (`if h.size < 3`)."""
+    lacking: list[PlaitError] = field(default_factory=list[PlaitError])
+    """Where Python asked for a number that only the call knows (`if h.size < 3`)."""
     prefix: str = ""
     sharing: Sharing | None = None
     owners: dict[str, Sharing] = field(default_factory=dict[str, Sharing])

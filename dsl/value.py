@@ -36,9 +36,9 @@ from .trace import current, here, report, stop_tracing
 class Value:
     """A partial function from named indices to scalars, as in `dsl.program`.
 
-    Operators: `+ - * / // % **`, comparisons, `& | ~` on predicates, each on the union of the axes.
-    `v[h + dh, w + dw]` and `v[{t: s}]` read at other indices. Every mistake raises a `PlaitError`,
-    or is collected where a mixer is being traced.
+    Operators (`& | ~` on predicates) act on the union of the axes; `v[h + dh, w + dw]` and
+    `v[{t: s}]` read at other indices. Every mistake raises a `PlaitError`, or is collected where a
+    mixer is being traced.
     """
 
     __slots__ = ("__weakref__", "_form")
@@ -158,29 +158,30 @@ class Value:
     # --- what Python asks of numbers and sequences, and a value cannot answer
 
     def __bool__(self) -> bool:
-        form, sized = self._asked()
-        raise truth(form, sized, here())
+        raise self._asked(truth)
 
     def __index__(self) -> int:
-        form, sized = self._asked()
-        raise converted(form, "a whole number", sized, here())
+        raise self._asked(partial(converted, "a whole number"))
 
     def __float__(self) -> float:
-        form, sized = self._asked()
-        raise converted(form, "a Python number", sized, here())
+        raise self._asked(partial(converted, "a Python number"))
 
     def __iter__(self) -> Iterator[NoReturn]:
-        raise iterated(self._asked()[0], here())
-
-    def _asked(self) -> tuple[Form, bool]:
-        """The form, and whether sizes alone decide its value. Ends the trace of a poisoned value."""
-        trace = current()
         if self.poisoned:
             stop_tracing()
+        raise iterated(self.form, here())
+
+    def _asked(self, refusal: Callable[[Form, bool, Span | None], PlaitError]) -> PlaitError:
+        """The mistake of asking, noted as one of sizes where these alone decide the answer; of a
+        poisoned value, what poisoned it."""
+        if self.poisoned:
+            stop_tracing()
+        trace = current()
         sized = sizes_decide(self.form)
+        error = refusal(self.form, sized, here())
         if trace is not None and sized:
-            trace.lacks_size = True
-        return self.form, sized
+            trace.lacking.append(error)
+        return error
 
     # --- reads
 
@@ -279,7 +280,7 @@ class AxisValue(Value):
         return known_size(self.axis)
 
     def like(self, name: str | None = None) -> AxisValue:
-        """A fresh axis of the same range, tied to this one."""
+        """A fresh axis of the same range."""
         return AxisValue(build.like_axis(self.axis, name, here()), poisoned=self.poisoned)
 
 
@@ -295,17 +296,14 @@ def known_size(axis: Axis) -> int | Value:
     form = build.size(axis, here())
     trace = current()
     if isinstance(form, Size) and trace is not None and form.axis in trace.fixed:
+        trace.asked.add(form.axis)
         return trace.fixed[form.axis]
     return int_of(form) if isinstance(form, Const) else Value(form)
 
 
-# --- building a value at the user's line
-
-
 def made(make: Callable[..., Form], *operands: object) -> Value:
-    """`make(*forms, span=...)` of the operands' forms at the user's expression.
-
-    A poisoned operand gives a poisoned value silently; a mistake is reported.
+    """`make(*forms, span=...)` of the operands' forms at the user's expression. A poisoned operand
+    gives a poisoned value silently; a mistake is reported.
     """
     if any(isinstance(operand, Value) and operand.poisoned for operand in operands):
         return POISON
