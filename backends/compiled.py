@@ -158,7 +158,7 @@ class Compiled:
                 raise UnknownArgument(
                     f"`{self.program.name}` has no tensor `{name}`", notes=[f"tensors: {', '.join(declared)}"]
                 )
-            if not isinstance(tensor, Tensor):  # pyright: ignore[reportUnnecessaryIsInstance]
+            if not isinstance(tensor, Tensor):
                 raise WrongDtype(f"`{name}` is a {type(tensor).__name__}, not a tensor")
         devices = {str(tensor.device): name for name, tensor in tensors.items()}
         if len(devices) > 1:

@@ -244,7 +244,8 @@ class Fusion:
 
     def _edges(self, names: dict[Form, str]) -> Iterator[Edge]:
         """Every edge of the fx graph between two computed values."""
-        wishes = {form: name for name, form in self.program.names} | names
+        wishes: dict[Form, str] = {form: name for name, form in self.program.names}
+        wishes |= names
         for node in self.graph.graph.nodes:
             consumer = form_of(node)
             if consumer is None or trivial(consumer):
@@ -253,7 +254,8 @@ class Fusion:
                 producer = form_of(operand)
                 if producer is None or trivial(producer):
                     continue
-                source, target = wishes.get(producer, operand.name), wishes.get(consumer, node.name)
+                source = wishes[producer] if producer in wishes else str(operand.name)
+                target = wishes[consumer] if consumer in wishes else str(node.name)
                 if producer in names:
                     yield Edge(source, target, False, self.reasons[producer], traffic(producer))
                 else:

@@ -15,7 +15,7 @@ RESERVED = frozenset(
     "alignas all allb alli and any auto bool break case char class const double dot else enum for float goto if int "
     "job load long mask new not or part point real register return runner short signed span static store struct "
     "switch this true false typedef union unsigned using vec void volatile while xor ivec inum imask block both either "
-    "eq lt le opposite LANES WIDTH VECTORS FAR NONE SOME ALL vi i j m_ x_ rest tile tiles numbers shared given work "
+    "eq lt le opposite LANES WIDTH VECTORS FAR NONE SOME ALL vi i j m_ x_ rest tile tiles numbers shared given work next "
     "seen_at main "
     "exp log sin cos tanh erf pow sqrt floor ceil round trunc abs y0 y1 yn j0 j1 jn gamma".split()
 )
@@ -114,10 +114,10 @@ def operation(op: str, args: list[Text], kind: Kind) -> Text:
     row = SPELLINGS.get(op)
     if row is None:
         raise CompilerFault("cpp", f"no C++ spelling of `{op}`")
-    kinds = [arg.kind for arg in args]
+    kinds: list[Kind] = [arg.kind for arg in args]
     if op == "pow" and kind == "int":
         return Text(f"ipow({args[0].code}, {args[1].code})", kind, False) if not lanes else _lane_power(args)
-    takes: Kind = join(*kinds) if row.takes in ("join", "same") else row.takes
+    takes: Kind = join(*kinds) if row.takes == "join" or row.takes == "same" else row.takes
     texts = [widen(arg, takes, lanes) for arg in args]
     spelled = row.scalar if not lanes else row.integers if row.integers and takes == "int" else row.lanes
     code = spelled.format(*texts)

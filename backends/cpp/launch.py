@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -41,19 +41,28 @@ class Built:
     name: str
     library: Path
     backend: str = "cpp"
-    _function: object = field(default=None, repr=False)
+    _function: Callable[..., None] | None = field(default=None, repr=False)
+
+    def __getstate__(self) -> tuple[str, Path]:
+        return self.name, self.library
+
+    def __setstate__(self, state: tuple[str, Path]) -> None:
+        self.name, self.library = state
+        self.backend, self._function = "cpp", None
 
     @property
     def source(self) -> str:
         return self.library.with_suffix(".cpp").read_text()
 
-    def function(self) -> ctypes._CFuncPtr:  # pyright: ignore[reportPrivateUsage]
-        if self._function is None:
+    def function(self) -> Callable[..., None]:
+        """The function of the library, loaded at its first use."""
+        function = self._function
+        if function is None:
             function = getattr(ctypes.CDLL(str(self.library)), mangle(self.name))
             function.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint]
             function.restype = None
             self._function = function
-        return self._function  # pyright: ignore[reportReturnType]
+        return function
 
     def prepare(self, tensors: Sequence[Tensor], sizes: Sequence[int]) -> ctypes.Array[ctypes.c_long]:
         """Sizes and strides as the kernel takes them; the same for every call of these shapes."""

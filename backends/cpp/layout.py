@@ -160,8 +160,9 @@ class Layout:
                 return axis not in self.kernel.lanes or self.tiles[axis] == 1
             case str():
                 definition = self.definitions.get(mask)
-                inside = isinstance(definition, Let) and definition.op == "and"
-                return inside and all(self.always_inside(arg) for arg in definition.args)
+                if not isinstance(definition, Let) or definition.op != "and":
+                    return False
+                return all(self.always_inside(arg) for arg in definition.args)
             case _:
                 return False
 

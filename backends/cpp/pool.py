@@ -13,7 +13,7 @@ from .build import build
 @cache
 def pool() -> int:
     """The address of `plait_pool`. Raises MissingCompiler."""
-    source = resources.files(__package__).joinpath("pool.cpp").read_text()
+    source = resources.files(__name__.rpartition(".")[0]).joinpath("pool.cpp").read_text()
     library = ctypes.CDLL(str(build(source, BASELINE)))
     address = ctypes.cast(library.plait_pool, ctypes.c_void_p).value
     assert address is not None

@@ -15,6 +15,7 @@ from ...compiler.kernel import (
     Carry,
     Dot,
     Fold,
+    Grid,
     Kernel,
     Let,
     Load,
@@ -36,6 +37,9 @@ def print_cpp(kernel: Kernel, target: CpuTarget) -> str:
     return Printer(kernel, target).source()
 
 
+SMALL_TILES = 256
+
+
 class Printer(Groups):
     """Prints the frame of the function, its dots and its streams."""
 
@@ -44,7 +48,7 @@ class Printer(Groups):
     # --- the frame
 
     def source(self) -> str:
-        header = resources.files(__package__).joinpath("plait.h").read_text()
+        header = resources.files(__name__.rpartition(".")[0]).joinpath("plait.h").read_text()
         real, whole = ("float", "int") if self.width == 4 else ("double", "long")
         whole = "long" if self.target.wide else whole
         defines = [
@@ -95,22 +99,26 @@ class Printer(Groups):
             out.add(f"const long {name}_tiles = ({size} + {axis.tile - 1}) / {axis.tile};")
             counts.append(f"{name}_tiles")
         out.add(f"const long tiles = {' * '.join(counts) or '1'};")
-        with out.braces(
-            "for (long tile; (tile = shared->next.fetch_add(1, std::memory_order_relaxed)) < tiles;)"
-        ):
+        # tiles without lanes are small: they are handed out by the hundred
+        batch = 1 if self.kernel.lanes else SMALL_TILES
+        out.add(
+            f"for (long next; (next = shared->next.fetch_add({batch}, std::memory_order_relaxed)) < tiles;)"
+        )
+        with out.braces(f"for (long tile = next; tile < smin(next + {batch}L, tiles); tile++)"):
             out.add("long rest = tile; (void)rest;")
             for axis in reversed(grid):
-                name = mangle(axis.name)
-                out.add(
-                    f"const long {name}_first = {name}_low + rest % {name}_tiles * {axis.tile}; rest /= {name}_tiles;"
-                )
-                out.add(
-                    f"const long {name}_last = smin({name}_first + {axis.tile - 1}, {name}_end - 1); (void){name}_last;"
-                )
-                if axis.tile == 1:
-                    out.add(f"const long {name} = {name}_first; (void){name};")
+                self._grid_axis(axis)
             self._lane_coordinates()
             self.body(self.kernel.body)
+
+    def _grid_axis(self, axis: Grid) -> None:
+        name, out, tile = mangle(axis.name), self.out, axis.tile
+        out.add(f"const long {name}_first = {name}_low + rest % {name}_tiles * {tile}; rest /= {name}_tiles;")
+        out.add(
+            f"const long {name}_last = smin({name}_first + {tile - 1}, {name}_end - 1); (void){name}_last;"
+        )
+        if tile == 1:
+            out.add(f"const long {name} = {name}_first; (void){name};")
 
     def _lane_coordinates(self) -> None:
         """One array of vectors for each lane axis: the coordinate of every lane of the tile."""
