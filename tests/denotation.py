@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import product
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -34,7 +35,8 @@ from plait.dsl.program import (
 )
 from plait.dsl.size_forms import axis_range
 
-Scalar = bool | int | float | complex
+Scalar = Any
+"""A number or a truth value, of Python or of numpy."""
 Index = Mapping[Axis, int]
 
 
@@ -99,15 +101,15 @@ class Meaning:
         args = [self.at(arg, index) for arg in form.args]
         if any(arg is None for arg in args):
             return None
-        kind = join(*(arg.kind for arg in form.args), form.kind)
+        kinds: list[Kind] = [form.kind, *(arg.kind for arg in form.args)]
         with np.errstate(all="ignore"):
-            return cast(SCALARS[form.op](*(cast(arg, kind) for arg in args)), form.kind)
+            return cast(SCALARS[form.op](*(cast(arg, join(*kinds)) for arg in args)), form.kind)
 
     def _indices(self, indices: Sequence[tuple[Axis, Form]], index: Index) -> dict[Axis, int] | None:
         found = {axis: self.at(expression, index) for axis, expression in indices}
         if any(value not in self.range(axis) for axis, value in found.items()):
             return None
-        return found  # type: ignore[return-value]
+        return found
 
     def _place(self, form: Place, index: Index) -> Scalar | None:
         replaced = [axis for axis, _ in form.indices]
@@ -123,9 +125,9 @@ class Meaning:
         return total
 
     def _reduce(self, form: Reduce, index: Index) -> Scalar | None:
-        kind = join(*(piece.value.kind for piece in form.pieces))
+        kinds: list[Kind] = [piece.value.kind for piece in form.pieces]
         entries = [
-            (number, entry, cast(value, kind))
+            (number, entry, cast(value, join(*kinds)))
             for number, piece in enumerate(form.pieces)
             for entry in self.box(piece.axes)
             if (value := self.at(piece.value, {**index, **entry})) is not None
@@ -186,7 +188,7 @@ def cast(value: Scalar | None, kind: Kind) -> Scalar | None:
         case "bool":
             return bool(value)
         case "int":
-            return int(value)  # type: ignore[arg-type]
+            return int(value)
         case "real":
             return np.float64(value)
         case _:
@@ -198,7 +200,7 @@ def first_highest(values: Sequence[Scalar]) -> int:
     for place, value in enumerate(values):
         if value != value:
             return place
-    return values.index(max(values))  # type: ignore[type-var]
+    return values.index(max(values))
 
 
 def whole(rounded: Callable[[float], int]) -> Callable[[float], int]:

@@ -1,4 +1,4 @@
-"""What tests of the meaning share: random partial values and when two are one."""
+"""What tests of the meaning share: programs by hand, random partial values, and when two are one."""
 
 from __future__ import annotations
 
@@ -13,8 +13,23 @@ from plait.compiler.partial import KINDS, Partial, box, partial, spread
 from plait.dsl import build
 from plait.dsl.functions import when
 from plait.dsl.ops import Kind
-from plait.dsl.program import BATCH, Axis, Form, Leaf
-from plait.dsl.value import AxisValue, Value
+from plait.dsl.program import (
+    BATCH,
+    Axis,
+    Carry,
+    Const,
+    Declaration,
+    Form,
+    Item,
+    Jvp,
+    Leaf,
+    Library,
+    Output,
+    Program,
+    Scan,
+    Vjp,
+)
+from plait.dsl.value import AxisValue, Value, axes_in
 
 Sized = Mapping[Axis, "int | tuple[int, ...]"]
 
@@ -47,6 +62,49 @@ def same(one: Partial, other: Partial, *, exactly: bool = False) -> bool:
         tolerance = 0.0 if exactly else 1e-9
         return torch.allclose(first, second.to(first.dtype), tolerance, tolerance, equal_nan=True)
     return torch.equal(first, second)
+
+
+def items(*dims: object) -> tuple[Item, ...]:
+    """Dimensions as a header writes them: an axis, `...`, 1, or a tuple of axes."""
+    made: list[Item] = []
+    for dim in dims:
+        found = () if isinstance(dim, int) else axes_in((dim,))
+        assert found is not None
+        made.append(found)
+    return tuple(made)
+
+
+def declared(
+    name: str, *dims: object, kind: Kind = "real", role: str = "input", optional: bool = False
+) -> Declaration:
+    """A tensor whose dimensions are these."""
+    made = items(*dims)
+    over = tuple(axis for item in made for axis in item)
+    return Declaration(Leaf(role, name, over, kind), made, optional=optional)  # type: ignore[arg-type]
+
+
+def program(inputs: Sequence[Declaration], value: Value, *dims: object) -> Program:
+    return Program("test", tuple(inputs), (Output("o", value.form, items(*dims)),))
+
+
+def of(declaration: Declaration) -> Value:
+    return Value(declaration.leaf)
+
+
+def random(*shape: int) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape)), dtype=torch.float64)
+
+
+def not_yet_forms() -> dict[str, Form]:
+    H, W = Axis("h"), Axis("w")
+    x = Leaf("input", "x", (H,))
+    previous = Leaf("bound", "previous", (H,))
+    return {
+        "scan": Scan(H, (Carry(previous, Const(0.0), build.apply("add", previous, x)),)),
+        "library": Library("sort_indices", (x,), (H,), (W,), "int"),
+        "jvp": Jvp(build.apply("exp", x), (x,), (x,)),
+        "vjp": Vjp(build.apply("exp", x), x, x),
+    }
 
 
 class Bench:

@@ -16,7 +16,7 @@ from partials import Bench, same, sized, union
 from plait.dsl.domains import softmax
 from plait.dsl.functions import axes, axis, clamp, near, place, present, select, when
 from plait.dsl.pointwise import exp, log, maximum
-from plait.dsl.value import Value
+from plait.dsl.value import AxisValue, Value
 
 h, k, j, i = axes("h k j i")
 dh, big = near("dh", 1), near("big", 2)
@@ -35,7 +35,7 @@ def skip_add(a: Value, b: Value) -> Value:
     return (a + b).otherwise(a).otherwise(b)
 
 
-def inside(index: Value, axis: Value) -> Value:
+def inside(index: Value, axis: AxisValue) -> Value:
     """`index in R(axis)`."""
     return (index >= 0) & (index < axis.size)
 
