@@ -15,8 +15,8 @@ RESERVED = frozenset(
     "alignas all allb alli and any auto bool break case char class const double dot else enum for float goto if int "
     "job load long mask new not or part point real register return runner short signed span static store struct "
     "switch this true false typedef union unsigned using vec void volatile while xor ivec inum imask block both either "
-    "eq lt le opposite LANES WIDTH VECTORS FAR NONE SOME ALL vi i j m_ x_ rest tile tiles numbers shared given work next "
-    "seen_at main "
+    "eq lt le opposite LANES WIDTH VECTORS FAR NONE SOME ALL vi i j m_ x_ rest tile tiles numbers shared given work "
+    "next seen_at main "
     "exp log sin cos tanh erf pow sqrt floor ceil round trunc abs y0 y1 yn j0 j1 jn gamma".split()
 )
 

@@ -1,0 +1,1 @@
+"""Benchmarks as commands: peer and ours in one run, interleaved, medians and ratios."""

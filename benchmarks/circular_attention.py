@@ -1,0 +1,72 @@
+"""Circular attention beside FlexAttention (compiled, with a block mask) and dense attention.
+
+    python -m benchmarks.circular_attention [--save]
+
+Forward, float32, on the threads that torch has. FlexAttention gets its block mask for free.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.nn.attention.flex_attention import create_block_mask, flex_attention
+
+from examples.circular_attention import circular_attention
+
+from .timing import Row, compare, save, show
+
+CASES = ((8, 64, 64, 8), (6, 60, 44, 7), (2, 96, 96, 16))
+"""Heads, height, width, radius."""
+
+
+def disc(width: int, radius: int) -> Any:
+    def seen(b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
+        return (i // width - j // width) ** 2 + (i % width - j % width) ** 2 < radius * radius
+
+    return seen
+
+
+def case(heads: int, height: int, width: int, radius: int, device: str, compiled_flex: Any) -> tuple[Row, float]:
+    """One size: the timings, and our error against dense attention in float64."""
+    n = height * width
+    q, k, v = (torch.randn(1, heads, n, 64, device=device) for _ in range(3))
+    ours = [x.view(1, heads, height, width, 64) for x in (q, k, v)]
+    block = create_block_mask(disc(width, radius), 1, 1, n, n, device=device)
+    i = torch.arange(n, device=device)
+    mask = disc(width, radius)(i, i, i[:, None], i[None, :])
+    out = circular_attention(*ours, radius=radius).view(q.shape)
+    want = F.scaled_dot_product_attention(q.double(), k.double(), v.double(), attn_mask=mask)
+    error = ((out - want).norm() / want.norm()).item()
+    row = compare(
+        f"{heads} heads {height}x{width} radius {radius}",
+        {
+            "plait": lambda: circular_attention(*ours, radius=radius),
+            "FlexAttention": lambda: compiled_flex(q, k, v, block_mask=block),
+            "dense SDPA": lambda: F.scaled_dot_product_attention(q, k, v),
+        },
+    )
+    return row, error
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--save", action="store_true", help="write benchmarks/results/")
+    given = parser.parse_args()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    flex = torch.compile(flex_attention)
+    rows: list[Row] = []
+    with torch.no_grad():
+        for sizes in CASES:
+            row, error = case(*sizes, device, flex)
+            print(f"{show(row)} | error {error:.1e}")
+            rows.append(row)
+    if given.save:
+        print(save("circular_attention", rows))
+
+
+if __name__ == "__main__":
+    main()

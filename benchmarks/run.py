@@ -1,0 +1,14 @@
+"""All benchmarks, one after the other: `python -m benchmarks.run [--save]`."""
+
+from __future__ import annotations
+
+from . import circular_attention, first_call
+
+
+def main() -> None:
+    circular_attention.main()
+    first_call.main()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""Interleaved timing: every round runs every candidate once, so that noise falls on all alike."""
+
+from __future__ import annotations
+
+import json
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from datetime import date
+from pathlib import Path
+
+import torch
+
+RESULTS = Path(__file__).parent / "results"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One case: medians in milliseconds by candidate, and each peer's median over ours."""
+
+    case: str
+    milliseconds: Mapping[str, float]
+    ratios: Mapping[str, float]
+
+
+def synchronise() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def compare(case: str, candidates: Mapping[str, Callable[[], object]], rounds: int = 9, ours: str = "plait") -> Row:
+    """Medians over `rounds` interleaved rounds, after one warm-up of each."""
+    times: dict[str, list[float]] = {name: [] for name in candidates}
+    for run in candidates.values():
+        run()
+    for _ in range(rounds):
+        for name, run in candidates.items():
+            synchronise()
+            start = time.perf_counter()
+            run()
+            synchronise()
+            times[name].append((time.perf_counter() - start) * 1e3)
+    medians = {name: statistics.median(each) for name, each in times.items()}
+    return Row(case, medians, {name: medians[name] / medians[ours] for name in candidates if name != ours})
+
+
+def show(row: Row) -> str:
+    shown = ", ".join(f"{name} {ms:.1f} ms" for name, ms in row.milliseconds.items())
+    return f"{row.case}: {shown} | " + ", ".join(f"{ratio:.1f}x {name}" for name, ratio in row.ratios.items())
+
+
+def device_name() -> str:
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name().replace(" ", "-").lower()
+    return f"cpu-{platform.machine()}-{torch.get_num_threads()}threads"
+
+
+def save(name: str, rows: list[Row]) -> Path:
+    """Write the rows as benchmarks/results/NAME-DEVICE-DATE.json."""
+    path = RESULTS / f"{name}-{device_name()}-{date.today().isoformat()}.json"
+    facts = {"torch": torch.__version__, "threads": torch.get_num_threads(), "processor": _processor()}
+    path.write_text(json.dumps({"facts": facts, "rows": [asdict(row) for row in rows]}, indent=1) + "\n")
+    return path
+
+
+def _processor() -> str:
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return platform.processor()
+    names = [line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("model name")]
+    vectors = [word for word in ("avx512f", "avx2") if f" {word} " in text]
+    return f"{names[0] if names else 'unknown'}, {vectors[0] if vectors else 'no avx2'}"
