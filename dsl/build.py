@@ -47,6 +47,15 @@ def constant(value: Scalar, span: Span | None = None, written: str | None = None
     return Const(value, span=span, written=written)
 
 
+def at_fault(operand: Form, span: Span | None) -> Span | None:
+    """Where a message about an operand points: the operand where it stands within the expression at
+    `span`, else that expression (a Python value may have been made lines above)."""
+    own = operand.span
+    if own is None or span is None or own.source != span.source:
+        return span or own
+    return own if span.start <= own.start and own.end <= span.end else span
+
+
 def size(axis: Axis, span: Span | None = None) -> Form:
     """The size of an axis: a constant where it is known."""
     if isinstance(axis.size, Const):
@@ -134,7 +143,7 @@ def _apart(labels: list[Label], span: Span | None) -> list[Label]:
 def _predicate(predicate: Form, who: str, span: Span | None) -> None:
     if predicate.kind != "bool":
         raise KindMismatch(
-            f"`{who}` needs a predicate, and found {predicate.kind}", at=predicate.span or span,
+            f"`{who}` needs a predicate, and found {predicate.kind}", at=at_fault(predicate, span),
             label=f"this is {predicate.kind}", helps=["compare it with something: `x > 0`"],
         )  # fmt: skip
 
@@ -177,7 +186,7 @@ def at(value: Form, indices: Mapping[Axis, Form], span: Span | None = None) -> F
             raise unknown_axis(axis, value, span, "is read, but the value has no such axis")
         if index.kind != "int":
             raise KindMismatch(
-                f"the index for axis `{axis.name}` is {index.kind}, not int", at=index.span or span,
+                f"the index for axis `{axis.name}` is {index.kind}, not int", at=at_fault(index, span),
                 label=f"this is {index.kind}", helps=["use floor(...) or round(...) to make an index"],
             )  # fmt: skip
     changed = {a: e for a, e in indices.items() if not (isinstance(e, Coordinate) and e.axis == a)}
@@ -210,7 +219,7 @@ def _ambiguous(value: Form, item: Form, own: list[Axis], bare: bool, span: Span 
     else:
         why = "contains " + " and ".join(f"`{axis.name}`" for axis in own) + ", both axes of the value"
     return AmbiguousSubscript(
-        f"a subscript must say which axis it replaces, and this one {why}", at=item.span or span,
+        f"a subscript must say which axis it replaces, and this one {why}", at=at_fault(item, span),
         label="this index", notes=[f"axes of the value: {names}"], helps=["write `x[{axis: index}]`"],
     )  # fmt: skip
 
@@ -222,7 +231,7 @@ def place(
     if value.kind == "bool":
         raise KindMismatch(
             "`place` adds numbers, and found bool",
-            at=value.span or span,
+            at=at_fault(value, span),
             label="this is bool",
             helps=["use select(p, 1, 0) to make a number of a truth value"],
         )
@@ -234,7 +243,7 @@ def place(
     for axis, index in indices.items():
         if index.kind != "int":
             raise KindMismatch(
-                f"the index for axis `{axis.name}` is {index.kind}, not int", at=index.span or span
+                f"the index for axis `{axis.name}` is {index.kind}, not int", at=at_fault(index, span)
             )
     return Place(value, tuple(indices.items()), kept, span=span)
 
@@ -329,7 +338,7 @@ def make_axis(name: str, lowest: Form, extent: Form, how: How, span: Span | None
         if form.kind != "int" or form.axes:
             what = f"has axes {', '.join(a.name for a in form.axes)}" if form.axes else f"is {form.kind}"
             raise InvalidSize(
-                f"the range of axis `{name}` needs whole numbers, and this {what}", at=form.span or span
+                f"the range of axis `{name}` needs whole numbers, and this {what}", at=at_fault(form, span)
             )
     if isinstance(extent, Const) and isinstance(extent.value, int) and extent.value < 1:
         said = f" ({extent.written})" if extent.written else ""

@@ -260,7 +260,7 @@ class AxisValue(Value):
     __slots__ = ("axis",)
 
     def __init__(self, axis: Axis, *, poisoned: bool = False) -> None:
-        super().__init__(None if poisoned else Coordinate(axis, span=axis.span))
+        super().__init__(None if poisoned else Coordinate(axis))
         self.axis = axis
 
     def __repr__(self) -> str:
