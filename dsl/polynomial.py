@@ -6,6 +6,7 @@ coefficients (factors) is asked of `dsl.algebra`.
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterable, Mapping
 from functools import cached_property
@@ -78,6 +79,13 @@ class Polynomial:
                 key = _times(m, n)
                 terms[key] = terms.get(key, 0) + c * d
         return Polynomial(terms)
+
+    @cached_property
+    def reduced(self) -> Polynomial:
+        """At least 0 exactly where this is: divided by what all its coefficients share, the constant
+        rounded down (the values are integers)."""
+        shared = math.gcd(*(c for m, c in self.terms.items() if m))
+        return self if shared < 2 else Polynomial({m: c // shared for m, c in self.terms.items()})
 
     def line_in(self, symbol: int) -> tuple[Polynomial, Polynomial] | None:
         """(slope, rest) with self = slope * symbol + rest and the symbol in neither, if it is so."""
