@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
     """A text with a name. `path` is what a message prints: a file's path or `<text>`."""
 
-    text: str
+    text: str = field(repr=False)
     path: str = "<text>"
 
     def line_of(self, offset: int) -> int:
