@@ -39,6 +39,9 @@ class Prepared:
     sizes: dict[Axis, int]
     shapes: dict[str, list[int]]
     numbers: list[list[int]]
+    real: torch.dtype
+    device: torch.device
+    request: tuple[int, BackendName, RealType]
 
 
 @dataclass(slots=True)
@@ -66,6 +69,7 @@ class Compiled:
     _prepared: dict[object, Prepared] = field(default_factory=dict[object, Prepared], repr=False)
     _shapes: dict[object, Shapes] = field(default_factory=dict[object, Shapes], repr=False)
     _text: str = field(default="", repr=False)
+    last: Prepared | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if self.backend not in (None, "reference", "cpp", "triton"):
@@ -112,7 +116,12 @@ class Compiled:
                 return self._reference(given)
             prepared = self._prepare(given, backend, real)
             self._prepared[key] = prepared
+        self.last = prepared
         return self._launch(prepared, tensors)
+
+    def assembler_of(self, prepared: Prepared) -> Assembler:
+        """The planned program behind a call."""
+        return self.assembler(*prepared.request)
 
     def _reference(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The interpreter's values in the dtype of the call."""
@@ -122,15 +131,14 @@ class Compiled:
 
     def _launch(self, prepared: Prepared, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         executable, shapes = prepared.executable, prepared.shapes
-        first = next(iter(tensors.values()))
-        real = self._real(tensors)
+        real, device = prepared.real, prepared.device
         held: dict[str, Tensor] = {}
         for slot in executable.slots:
             if slot.given:
                 held[slot.name] = unpack(tensors[slot.name].detach(), shapes[slot.name], slot.packs)
             else:
                 dtype = DTYPES.get(slot.kind, real)
-                held[slot.name] = torch.empty(shapes[slot.name], dtype=dtype, device=first.device)
+                held[slot.name] = torch.empty(shapes[slot.name], dtype=dtype, device=device)
         for step, numbers in zip(executable.steps, prepared.numbers, strict=True):
             if isinstance(step, Call):
                 step.built([held[name] for name in step.tensors], numbers)
@@ -227,7 +235,11 @@ class Compiled:
             [values[form] for form in step.numbers] if isinstance(step, Call) else []
             for step in executable.steps
         ]
-        return Prepared(executable, sizes, shapes, numbers)
+        first = next(iter(tensors.values()))
+        real_dtype = self._real(tensors)
+        return Prepared(
+            executable, sizes, shapes, numbers, real_dtype, first.device, (len(batch), backend, real)
+        )
 
     def assembler(self, batch: int, backend: BackendName, real: RealType) -> Assembler:
         """The planned program with `batch` batch dimensions."""

@@ -1,0 +1,5 @@
+"""`python -m plait`."""
+
+from .cli import main
+
+main(prog_name="plait")

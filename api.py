@@ -1,0 +1,105 @@
+"""The face's own verbs. Importing this loads no torch: what runs lives in `runtime`, behind a door."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from .dsl import mixer as dsl_mixer
+from .dsl import text_mixers
+from .dsl.program import Program
+
+if TYPE_CHECKING:
+    import torch
+
+    from .runtime import Compiled
+
+BackendName = Literal["reference", "cpp", "triton"]
+OnUnfused = Literal["warn", "error", "quiet"]
+
+
+def _runtime() -> Any:
+    """The door to torch: opened by the first call on tensors, never by an import."""
+    return import_module(".runtime", __package__)
+
+
+class Mixer(dsl_mixer.Mixer):
+    """A program that is still to be told its static arguments and sizes.
+
+    `mixer(*tensors, **static)` runs it, compiled, with autograd; on values of another mixer it
+    becomes part of that mixer's program. `program(**static)` is the program, whose `str` is the text
+    spelling. `module(**static_and_sizes)` is an `nn.Module` that owns the parameters.
+    """
+
+    def on_tensors(self, inputs: Mapping[str, object], given: Mapping[str, object]) -> object:
+        return _runtime().call(self, inputs, given)
+
+    def module(
+        self,
+        *,
+        backend: BackendName | None = None,
+        on_unfused: OnUnfused = "warn",
+        **statics_and_sizes: object,
+    ) -> torch.nn.Module:
+        """An `nn.Module` with the parameters and buffers of the program under their declared names.
+
+        `statics_and_sizes` are static arguments and sizes of axes by name; the axes of parameters
+        need sizes. `forward` takes the inputs by position or by name. Raises PlaitError.
+        """
+        return _runtime().module(self, backend=backend, on_unfused=on_unfused, given=statics_and_sizes)
+
+
+mixer = Mixer.decorate
+
+
+def parse(text: str, path: str = "<text>") -> Mixer:
+    """The last mixer of a text; `.siblings` are the others by name.
+
+    Raises InvalidSyntax with the place, TooDeep, and every mistake of the mixers together.
+
+    >>> from plait import parse
+    >>> double = parse("mixer double(x[h]) -> y[h]:\\n  y = 2*x\\n")
+    >>> print(double.program())
+    mixer double(x[h]) -> y[h]:
+      y = 2*x
+    """
+    return text_mixers.parse_mixers(text, path, Mixer)
+
+
+def load(path: str | Path) -> Mixer:
+    """`parse` of a `.plait` file. Raises UnreadableFile for what cannot be a program."""
+    return text_mixers.load_mixers(Path(path), Mixer)
+
+
+def compile(
+    program_or_mixer: Program | dsl_mixer.Mixer,
+    *,
+    backend: BackendName | None = None,
+    dtype: torch.dtype | None = None,
+    on_unfused: OnUnfused = "warn",
+) -> Compiled:
+    """A callable on tensors, with `.explain()`, `.kernels` and `.graph`.
+
+    A mixer is compiled with its default static arguments; give `mixer.program(...)` for others.
+    `backend` None is Triton on CUDA tensors and C++ on CPU tensors; `dtype` None is that of the
+    tensors. `on_unfused` says what to do about parts without a kernel: "warn", "error" (raises
+    NotFused) or "quiet". Raises UnknownBackend, WrongDtype.
+    """
+    return _runtime().compile(program_or_mixer, backend=backend, dtype=dtype, on_unfused=on_unfused)
+
+
+def aot(
+    program_or_mixer: Program | dsl_mixer.Mixer,
+    target: str = "sm_90",
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    dtype: torch.dtype | None = None,
+    backward: bool = False,
+) -> list[Any]:
+    """Compile for a GPU that need not be here: one KernelReport a kernel.
+
+    `shapes` are those of the inputs by name; `target` is sm_80, sm_90, sm_100 or gfx942. A report has
+    name, registers, spills, shared_memory, instructions, predicted_time. Raises UnknownBackend.
+    """
+    return _runtime().aot(program_or_mixer, target, shapes or {}, dtype, backward)

@@ -1,0 +1,167 @@
+"""The Kernel language: its text, and a checker that refuses every way of breaking a kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from plait.compiler.check_kernel import check_kernel
+from plait.compiler.kernel import (
+    Buffer,
+    Carry,
+    Dot,
+    Fold,
+    Grid,
+    Kernel,
+    Let,
+    Load,
+    Local,
+    Statement,
+    Store,
+    Stream,
+    StreamAxis,
+)
+from plait.compiler.prune import prune
+from plait.dsl.errors import CompilerFault
+
+ROWS = ("t",)
+
+
+def attention() -> Kernel:
+    """One-dimensional causal attention, by hand."""
+    body: tuple[Statement, ...] = (
+        Load("K", "k", ("s", "d"), "s.valid", ("s", "d"), "real"),
+        Load("V", "v", ("s", "d"), "s.valid", ("s", "d"), "real"),
+        Let("earlier", "le", ("s", "t"), ("s", "t"), "bool"),
+        Let("seen", "and", ("earlier", "s.valid"), ("s", "t"), "bool"),
+        Dot("score", "K", "Q", ("d",), None, None, ("s", "t")),
+        Let("shown", "select", ("seen", "score", float("-inf")), ("s", "t"), "real"),
+        Fold("best", "max", "shown", ("s",), True, ROWS, "real"),
+        Let("high", "maximum", ("top", "best"), ROWS, "real"),
+        Let("gap", "sub", ("top", "high"), ROWS, "real"),
+        Let("shrink", "exp", ("gap",), ROWS, "real"),
+        Let("below", "sub", ("shown", "high"), ("s", "t"), "real"),
+        Let("weight", "exp", ("below",), ("s", "t"), "real"),
+        Fold("mass", "sum", "weight", ("s",), True, ROWS, "real"),
+        Let("kept", "mul", ("norm", "shrink"), ROWS, "real"),
+        Let("more", "add", ("kept", "mass"), ROWS, "real"),
+        Dot("grown", "V", "weight", ("s",), "acc", "shrink", ("t", "d")),
+    )
+    stream = Stream(
+        (StreamAxis("s", 0, "T", 32),),
+        (
+            Carry("top", float("-inf"), "high", ROWS, "real"),
+            Carry("norm", 0.0, "more", ROWS, "real"),
+            Carry("acc", 0.0, "grown", ("t", "d"), "real"),
+        ),
+        body,
+        "seen",
+    )
+    buffers = tuple(Buffer(name, 2, "real", "float32", "out" if name == "o" else "in") for name in "qkvo")
+    return Kernel(
+        "causal",
+        "float32",
+        ("T",),
+        buffers,  # pyright: ignore[reportArgumentType]
+        (Grid("t", 0, "T", 64),),
+        (Local("d", 0, 8),),
+        ROWS,
+        (
+            Load("Q", "q", ("t", "d"), "t.valid", ("t", "d"), "real"),
+            stream,
+            Let("out", "div", ("acc", "norm"), ("t", "d"), "real"),
+            Store("o", ("t", "d"), "out", "t.valid"),
+        ),
+    )
+
+
+def test_a_kernel_is_text() -> None:
+    lines = str(attention()).splitlines()
+    assert lines[0] == "kernel causal float32, lanes (t)"
+    assert "  stream s in 0 .. T by 32 visible seen" in lines
+    assert "    grown[t, d] = dot[s](V, weight) + acc * shrink" in lines
+    assert "  o[t, d] = out where t.valid" in lines
+
+
+def test_a_right_kernel_passes() -> None:
+    check_kernel(attention())
+
+
+def at(kernel: Kernel, place: int, statement: Statement) -> Kernel:
+    body = list(kernel.body)
+    body[place] = statement
+    return replace(kernel, body=tuple(body))
+
+
+def inside(kernel: Kernel, name: str, change: Callable[[Statement], Statement]) -> Kernel:
+    """The kernel with the statement of the stream that gives `name` changed."""
+    stream = kernel.body[1]
+    assert isinstance(stream, Stream)
+    body = tuple(change(s) if getattr(s, "name", "") == name else s for s in stream.body)
+    return at(kernel, 1, replace(stream, body=body))
+
+
+def carried(kernel: Kernel, carry: Carry) -> Kernel:
+    stream = kernel.body[1]
+    assert isinstance(stream, Stream)
+    return at(kernel, 1, replace(stream, carries=(carry, *stream.carries[1:])))
+
+
+K = attention()
+OUT = K.body[2]
+MUTANTS: dict[str, tuple[Kernel, str]] = {
+    "store twice": (replace(K, body=(*K.body, K.body[3])), "stored more than once"),
+    "store without mask": (at(K, 3, Store("o", ("t", "d"), "out", True)), "mask"),
+    "store inside a stream": (
+        inside(K, "K", lambda _: Store("o", ("t", "d"), "Q", "t.valid")),
+        "more than once",
+    ),
+    "store at a constant": (at(K, 3, Store("o", (0, "d"), "out", "t.valid")), "is a number"),
+    "store at one coordinate twice": (at(K, 3, Store("o", ("t", "t"), "out", "t.valid")), "no distinct"),
+    "no store": (replace(K, body=K.body[:3]), "are stored as"),
+    "too few indices": (inside(K, "K", lambda s: replace(s, index=("s",))), "1 indices"),
+    "real index": (inside(K, "K", lambda s: replace(s, index=("s", "Q"))), "no integer"),
+    "unknown name": (inside(K, "gap", lambda s: replace(s, args=("top", "nothing"))), "before it is given"),
+    "wrong axes": (inside(K, "shown", lambda s: replace(s, axes=("s",))), "and its operands"),
+    "wrong kind": (inside(K, "seen", lambda s: replace(s, kind="real")), "gives bool"),
+    "fold over a lacking axis": (inside(K, "best", lambda s: replace(s, over=("d",))), "lacks"),
+    "scale without init": (inside(K, "score", lambda s: replace(s, scale=2.0)), "lacks"),
+    "carry of another kind": (carried(K, Carry("top", float("-inf"), "seen", ROWS, "real")), "kind or axes"),
+    "carry without its axes": (carried(K, Carry("top", float("-inf"), "high", (), "real")), "kind or axes"),
+    "a name given twice": (inside(K, "gap", lambda s: replace(s, name="high")), "given twice"),
+    "inner name read outside": (
+        at(K, 2, Let("out", "div", ("acc", "mass"), ("t", "d"), "real")),
+        "before it is given",
+    ),
+    "lanes that are no grid": (replace(K, lanes=("d",)), "no grid axes"),
+    "grid axis not stored": (replace(K, grid=(*K.grid, Grid("b", 0, "T", 1))), "once for every"),
+}
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_a_broken_kernel_is_refused(name: str) -> None:
+    kernel, words = MUTANTS[name]
+    with pytest.raises(CompilerFault, match=words):
+        check_kernel(kernel)
+
+
+def test_prune_keeps_a_living_kernel() -> None:
+    assert prune(attention()) == attention()
+
+
+def test_prune_removes_what_nothing_stores() -> None:
+    """A value, the load behind it, its buffer and its size go; what a carry needs of itself stays."""
+    kernel = attention()
+    extra = (
+        Load("bias", "b", ("t",), "t.valid", ROWS, "real"),
+        Let("idle", "mul", ("bias", "n"), ROWS, "real"),
+    )
+    grown = replace(
+        kernel,
+        sizes=("T", "n"),
+        buffers=(*kernel.buffers, Buffer("b", 1, "real", "float32", "in")),
+        body=(*extra, *kernel.body),
+    )
+    assert prune(grown) == kernel
