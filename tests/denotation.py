@@ -105,7 +105,7 @@ class Meaning:
         with np.errstate(all="ignore"):
             return cast(SCALARS[form.op](*(cast(arg, join(*kinds)) for arg in args)), form.kind)
 
-    def _indices(self, indices: Sequence[tuple[Axis, Form]], index: Index) -> dict[Axis, int] | None:
+    def _indices(self, indices: Sequence[tuple[Axis, Form]], index: Index) -> dict[Axis, Any] | None:
         found = {axis: self.at(expression, index) for axis, expression in indices}
         if any(value not in self.range(axis) for axis, value in found.items()):
             return None

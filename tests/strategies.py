@@ -1,0 +1,249 @@
+"""Hypothesis strategies: well-typed programs, attention programs, and tensors for them.
+
+`examples()` and `attention_examples()` draw an `Example`: a program with tensors for one call. Its repr,
+which hypothesis prints when a test fails, is the program's text and what the tensors are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from hypothesis import strategies as st
+from torch import Tensor
+
+from plait.compiler.partial import DTYPES
+from plait.compiler.storage import stored_shape
+from plait.dsl import build
+from plait.dsl.program import (
+    BATCH,
+    Axis,
+    Const,
+    Declaration,
+    Form,
+    Leaf,
+    Output,
+    Program,
+    Require,
+    Size,
+    Update,
+    walk,
+)
+from plait.dsl.size_forms import Sizes, axis_range
+from writer import Axes, Writer, add, may_be_absent, mul
+
+T = TypeVar("T")
+Draw = Callable[[st.SearchStrategy[T]], T]
+
+
+@dataclass(frozen=True)
+class Example:
+    """A program, and tensors for one call of it by name."""
+
+    program: Program
+    tensors: Mapping[str, Tensor]
+    sizes: Sizes
+
+    def __repr__(self) -> str:
+        return "\n".join(["", str(self.program), *map(self._shown, self.tensors)])
+
+    def _shown(self, name: str) -> str:
+        tensor = self.tensors[name]
+        return f"# {name}: {str(tensor.dtype).split('.')[1]} {tuple(tensor.shape)}, strides {tensor.stride()}"
+
+
+# --- tensors
+
+LAYOUTS = ("contiguous", "transposed", "sliced", "expanded")
+
+
+@st.composite
+def tensors(draw: Draw, declaration: Declaration, sizes: Sizes, dtype: torch.dtype) -> Tensor:
+    """A tensor for a declaration: real ones of `dtype`, in any strides that a caller may bring."""
+    leaf = declaration.leaf
+    shape = stored_shape(declaration.items, sizes)
+    layout = draw(st.sampled_from(LAYOUTS))
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 2**16)))
+    wide = [2 * size + 1 for size in shape] if layout == "sliced" else list(shape)
+    data = random_data(leaf, wide[::-1] if layout == "transposed" else wide, generator, sizes, dtype)
+    match layout:
+        case "transposed":
+            return data.permute(list(range(data.dim() - 1, -1, -1)))
+        case "sliced":
+            return data[tuple(slice(1, None, 2) for _ in shape)]
+        case "expanded" if any(size > 1 for size in shape):
+            axis = draw(st.sampled_from([place for place, size in enumerate(shape) if size > 1]))
+            return data.narrow(axis, 0, 1).expand(shape)
+        case _:
+            return data
+
+
+def random_data(
+    leaf: Leaf, shape: Iterable[int], generator: torch.Generator, sizes: Sizes, dtype: torch.dtype
+) -> Tensor:
+    """Reals that float32 holds exactly; indices of the axis that the leaf ranges over."""
+    dims = tuple(shape)
+    match leaf.declared:
+        case "bool":
+            return torch.rand(dims, generator=generator) < 0.7
+        case "int":
+            legal = range(-2, 6) if leaf.ranges_over is None else axis_range(leaf.ranges_over, sizes)
+            return torch.randint(legal.start, legal.stop, dims, generator=generator)
+        case "real":
+            return torch.randn(dims, generator=generator).to(dtype)
+        case _:
+            return torch.randn(dims, generator=generator, dtype=torch.complex64).to(DTYPES["complex"])
+
+
+@st.composite
+def with_tensors(draw: Draw, program: Program, sizes: Sizes) -> Example:
+    """The program with a tensor for each of its declarations; all reals have one dtype."""
+    dtype = draw(st.sampled_from([torch.float64, torch.float32]))
+    found = {each.leaf.name: draw(tensors(each, sizes, dtype)) for each in program.declarations}
+    return Example(program, found, sizes)
+
+
+# --- programs of any kind
+
+
+def axis_sizes(most: int) -> st.SearchStrategy[int]:
+    """Sizes with 1 and primes among them."""
+    return st.sampled_from([size for size in (2, 1, 3, 4, 5, 7) if size <= most])
+
+
+@st.composite
+def some_sizes(draw: Draw, most: int) -> Sizes:
+    """Up to three signature axes, and perhaps `...`, of any number of axes and sometimes empty."""
+    sizes: Sizes = {Axis(name): draw(axis_sizes(most)) for name in "hwc"[: draw(st.integers(1, 3))]}
+    if draw(st.booleans()):
+        batch = st.lists(st.sampled_from([2, 1, 3, 0] if most > 3 else [2, 1, 0]), max_size=2)
+        sizes[BATCH] = tuple(draw(batch))
+    return sizes
+
+
+@st.composite
+def examples(draw: Draw, *, depth: int = 4, most: int = 5) -> Example:
+    """A well-typed program whose results are total, with tensors. Sizes are at most `most`."""
+    sizes = draw(some_sizes(most))
+    named = [axis for axis in sizes if axis != BATCH]
+    fixed = draw(st.lists(st.sampled_from(named), unique=True, max_size=1))
+    writer = Writer(draw, sizes, fixed)
+    count = 2 if writer.chance(15) else 1
+    values = [result(writer, draw(st.integers(min(2, depth), depth))) for _ in range(count)]
+    updates = (update(writer),) if writer.chance(15) else ()
+    values[0] = bound(writer, values, updates)
+    program = assembled(writer, values, updates)
+    return draw(with_tensors(program, sizes))
+
+
+def result(writer: Writer, depth: int) -> Form:
+    """A total value over signature axes, of any kind."""
+    axes = writer.some(writer.signature, least=1)
+    kind = writer.pick(["real", "real", "real", "int", "bool"])
+    write = {"real": writer.real, "int": writer.whole, "bool": writer.truth}[kind]
+    form = total(writer, write(depth, axes))
+    if kind == "bool" or not writer.chance(60):
+        return form
+    return add(form, total(writer, writer.real(depth - 1, axes)))
+
+
+def total(writer: Writer, form: Form) -> Form:
+    """The form, filled where it may be absent."""
+    if not may_be_absent(form):
+        return form
+    if form.kind == "bool":
+        return build.otherwise(form, Const(False))
+    if form.kind == "real" and writer.chance(25):
+        return build.otherwise(form, writer.leaf("real", form.axes))
+    return build.otherwise(form, Const(writer.pick([0, -1])))
+
+
+def update(writer: Writer) -> Update:
+    """A buffer and its next value, which reads the one before."""
+    over = tuple(axis for axis in writer.some(writer.signature) if axis != BATCH)
+    leaf = Leaf("buffer", writer.name("seen"), over)
+    writer.declarations.append(Declaration(leaf, writer.packed(over, inputs=True)))
+    new = add(mul(leaf, Const(0.5)), total(writer, writer.real(1, over)))
+    return Update(leaf, new)
+
+
+def bound(writer: Writer, values: list[Form], updates: tuple[Update, ...]) -> Form:
+    """The first value, made to read an input over every signature axis that no other input sizes."""
+    roots = [*values, *(each.value for each in updates)]
+    used, leaves = used_axes(roots)
+    sized = {
+        axis
+        for each in writer.declarations
+        if each.leaf in leaves and each.leaf.role == "input"
+        for axis in each.leaf.over
+    }
+    lacking = tuple(axis for axis in writer.signature if axis in used - sized - set(writer.fixed))
+    value = values[0]
+    if value.kind == "bool" or not (lacking or not leaves):
+        return value if value.kind != "bool" or not lacking else bound_truth(writer, value, lacking)
+    anchor = writer.declare_input(lacking)
+    inner = tuple(axis for axis in lacking if axis not in value.axes)
+    return add(value, filled_sum(anchor, inner))
+
+
+def bound_truth(writer: Writer, value: Form, lacking: Axes) -> Form:
+    inner = tuple(axis for axis in lacking if axis not in value.axes)
+    positive = build.apply("gt", filled_sum(writer.declare_input(lacking), inner), Const(0.0))
+    return build.apply("or", value, positive)
+
+
+def filled_sum(leaf: Leaf, over: Axes) -> Form:
+    if not over:
+        return leaf
+    return build.otherwise(build.reduce("sum", [(leaf, over)]), Const(0.0))
+
+
+def used_axes(roots: Iterable[Form]) -> tuple[set[Axis], set[Form]]:
+    """The axes whose sizes decide something, and the leaves."""
+    axes: set[Axis] = set()
+    leaves: set[Form] = set()
+    stack = list(roots)
+    seen: set[Form] = set()
+    while stack:
+        for form in walk((stack.pop(),)):
+            if form in seen:
+                continue
+            seen.add(form)
+            axes.update(form.axes)
+            if isinstance(form, Leaf):
+                leaves.add(form)
+                axes.update(() if form.ranges_over is None else (form.ranges_over,))
+            if isinstance(form, Size):
+                axes.add(form.axis)
+            stack += [each for axis in form.axes for each in (axis.size, axis.lo) if each is not None]
+    return axes, leaves
+
+
+def assembled(writer: Writer, values: list[Form], updates: tuple[Update, ...]) -> Program:
+    """The program of these values: what they use is declared, some of it named."""
+    roots = [*values, *(each.value for each in updates)]
+    used, leaves = used_axes(roots)
+    found = [each for each in writer.declarations if each.leaf in leaves]
+    outputs = tuple(
+        Output(f"o{number}", value, writer.packed(writer.shuffled(value.axes), inputs=False))
+        for number, value in enumerate(values)
+    )
+    below = [form for form in walk(values) if not isinstance(form, Leaf | Const | Size)]
+    named = writer.some(below) if writer.chance(50) else ()
+    order = {form: number for number, form in enumerate(below)}
+    names = tuple((f"s{number}", form) for number, form in enumerate(sorted(named, key=order.__getitem__)))
+    fixed = tuple((axis, writer.extent(axis)) for axis in writer.fixed if axis in used)
+    requires = [Require(build.apply("le", Size(axis), Const(7))) for axis, _ in fixed if writer.chance(20)]
+    return Program(
+        "drawn",
+        inputs=tuple(each for each in found if each.leaf.role == "input"),
+        outputs=outputs,
+        fixed=fixed,
+        names=names,
+        parameters=tuple(each for each in found if each.leaf.role == "parameter"),
+        buffers=tuple(each for each in found if each.leaf.role == "buffer"),
+        updates=updates,
+        requires=tuple(requires),
+    )

@@ -1,0 +1,100 @@
+"""A hundred programs: what the interpreter, the book, fx, the text and every backend say of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import pytest
+import torch
+from hypothesis import given, settings
+from torch import Tensor
+
+from attention_family import attention_examples
+from denotation import Meaning, differences
+from plait.compiler.interpret import interpret, run
+from plait.compiler.memory import plan
+from plait.compiler.partial import batch
+from plait.compiler.storage import load_all
+from plait.compiler.to_fx import to_fx
+from plait.dsl.batch import expand_batch
+from plait.dsl.program import BATCH, Program
+from plait.dsl.sizes import bind_sizes
+from strategies import Example, examples
+
+Backend = Callable[[Program, Mapping[str, Tensor]], Mapping[str, Tensor]]
+"""Runs a program on its tensors by name, and gives its results by name, as `interpret` does."""
+
+BACKENDS: dict[str, Backend] = {}
+"""The compiled backends that run the attention family, by name."""
+
+MOST_BY_THE_BOOK = 20_000
+"""Entries of all values together, above which a program is not read by the book: it is slow."""
+
+
+def alike(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], real: torch.dtype) -> None:
+    """Equal names, shapes and values: integers exactly, reals to a tolerance of their dtype."""
+    assert list(found) == list(expected)
+    for name, value in expected.items():
+        wanted = value.to(real) if value.dtype == torch.float64 else value
+        torch.testing.assert_close(found[name], wanted, equal_nan=True)
+
+
+@settings(max_examples=100)
+@given(examples())
+def test_fx_equals_the_interpreter(example: Example) -> None:
+    module = to_fx(example.program)
+    module.graph.lint()
+    expected = interpret(example.program, example.tensors)
+    found = module(*(example.tensors[each.leaf.name] for each in example.program.declarations))
+    torch.testing.assert_close(found, tuple(expected.values()), rtol=0, atol=0, equal_nan=True)
+
+
+@settings(max_examples=100)
+@given(examples(depth=3, most=3))
+def test_interpreter_by_the_book(example: Example) -> None:
+    assert wrong_by_the_book(example) == []
+
+
+@settings(max_examples=20)
+@given(attention_examples(most=3))
+def test_attention_by_the_book(example: Example) -> None:
+    assert wrong_by_the_book(example) == []
+
+
+def wrong_by_the_book(example: Example) -> list[str]:
+    """Where a value of the interpreter is not what its form means; nothing for a large program."""
+    sizes = bind_sizes(example.program, shapes(example))
+    leaves = load_all(example.program, example.tensors, sizes)
+    values = run([(form, ()) for form, _ in plan(example.program.roots)], leaves, sizes)
+    if sum(value.data.numel() for value in values.values()) > MOST_BY_THE_BOOK:
+        return []
+    return differences(values, Meaning({leaf: value.data for leaf, value in leaves.items()}, sizes))
+
+
+@settings(max_examples=50)
+@given(examples())
+def test_an_expanded_batch_means_the_same(example: Example) -> None:
+    count = len(batch(bind_sizes(example.program, shapes(example))))
+    expanded = expand_batch(example.program, count)
+    assert BATCH not in {axis for form in expanded.forms for axis in form.axes}
+    alike(interpret(expanded, example.tensors), interpret(example.program, example.tensors), torch.float64)
+
+
+@settings(max_examples=100)
+@given(attention_examples())
+def test_attention_in_fx_equals_the_interpreter(example: Example) -> None:
+    (found,) = to_fx(example.program)(*example.tensors.values())
+    assert torch.equal(found, interpret(example.program, example.tensors)["out"])
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+@settings(max_examples=100)
+@given(attention_examples())
+def test_backend_equals_the_interpreter(name: str, example: Example) -> None:
+    real = next(iter(example.tensors.values())).dtype
+    found = BACKENDS[name](example.program, example.tensors)
+    alike(found, interpret(example.program, example.tensors), real)
+
+
+def shapes(example: Example) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in example.tensors.items()}
