@@ -47,13 +47,16 @@ def constant(value: Scalar, span: Span | None = None, written: str | None = None
     return Const(value, span=span, written=written)
 
 
-def at_fault(operand: Form, span: Span | None) -> Span | None:
-    """Where a message about an operand points: the operand where it stands within the expression at
-    `span`, else that expression (a Python value may have been made lines above)."""
+def blamed(operand: Form, span: Span | None, text: str) -> list[Label]:
+    """The labels of a message about an operand of the expression at `span`: the operand itself where
+    it stands there; else the expression, and the operand where it was made (in Python, lines above)."""
     own = operand.span
-    if own is None or span is None or own.source != span.source:
-        return span or own
-    return own if span.start <= own.start and own.end <= span.end else span
+    if own is None or span is None:
+        place = span or own
+        return [Label(place, text, primary=True)] if place else []
+    if own.source == span.source and span.start <= own.start and own.end <= span.end:
+        return [Label(own, text, primary=True)]
+    return [Label(span, "here", primary=True), Label(own, text)]
 
 
 def size(axis: Axis, span: Span | None = None) -> Form:
@@ -143,8 +146,8 @@ def _apart(labels: list[Label], span: Span | None) -> list[Label]:
 def _predicate(predicate: Form, who: str, span: Span | None) -> None:
     if predicate.kind != "bool":
         raise KindMismatch(
-            f"`{who}` needs a predicate, and found {predicate.kind}", at=at_fault(predicate, span),
-            label=f"this is {predicate.kind}", helps=["compare it with something: `x > 0`"],
+            f"`{who}` needs a predicate, and found {predicate.kind}",
+            labels=blamed(predicate, span, f"this is {predicate.kind}"), helps=["compare it with something: `x > 0`"],
         )  # fmt: skip
 
 
@@ -186,8 +189,9 @@ def at(value: Form, indices: Mapping[Axis, Form], span: Span | None = None) -> F
             raise unknown_axis(axis, value, span, "is read, but the value has no such axis")
         if index.kind != "int":
             raise KindMismatch(
-                f"the index for axis `{axis.name}` is {index.kind}, not int", at=at_fault(index, span),
-                label=f"this is {index.kind}", helps=["use floor(...) or round(...) to make an index"],
+                f"the index for axis `{axis.name}` is {index.kind}, not int",
+                labels=blamed(index, span, f"this is {index.kind}"),
+                helps=["use floor(...) or round(...) to make an index"],
             )  # fmt: skip
     changed = {a: e for a, e in indices.items() if not (isinstance(e, Coordinate) and e.axis == a)}
     return At(value, tuple(changed.items()), span=span) if changed else value
@@ -209,9 +213,9 @@ def subscript(value: Form, items: Sequence[Form], span: Span | None = None) -> F
 
 
 def _ambiguous(value: Form, item: Form, own: list[Axis], bare: bool, span: Span | None) -> AmbiguousSubscript:
-    names = ", ".join(f"`{axis.name}`" for axis in value.axes)
-    if bare:
-        why = "is a bare axis, which could mean itself or a transpose"
+    names = ", ".join(axis.name for axis in value.axes)
+    if bare and own:
+        why = f"is the bare axis `{own[0].name}`, which could mean itself or a transpose"
     elif not own:
         why = "contains no axis of the value"
     elif len(own) == 1:
@@ -219,8 +223,9 @@ def _ambiguous(value: Form, item: Form, own: list[Axis], bare: bool, span: Span 
     else:
         why = "contains " + " and ".join(f"`{axis.name}`" for axis in own) + ", both axes of the value"
     return AmbiguousSubscript(
-        f"a subscript must say which axis it replaces, and this one {why}", at=at_fault(item, span),
-        label="this index", notes=[f"axes of the value: {names}"], helps=["write `x[{axis: index}]`"],
+        f"a subscript must say which axis it replaces, and this one {why}",
+        labels=blamed(item, span, "this index"), notes=[f"axes of the value: {names}"],
+        helps=["write `x[{axis: index}]`"],
     )  # fmt: skip
 
 
@@ -231,8 +236,7 @@ def place(
     if value.kind == "bool":
         raise KindMismatch(
             "`place` adds numbers, and found bool",
-            at=at_fault(value, span),
-            label="this is bool",
+            labels=blamed(value, span, "this is bool"),
             helps=["use select(p, 1, 0) to make a number of a truth value"],
         )
     used = {axis for index in indices.values() for axis in index.axes}
@@ -243,7 +247,8 @@ def place(
     for axis, index in indices.items():
         if index.kind != "int":
             raise KindMismatch(
-                f"the index for axis `{axis.name}` is {index.kind}, not int", at=at_fault(index, span)
+                f"the index for axis `{axis.name}` is {index.kind}, not int",
+                labels=blamed(index, span, f"this is {index.kind}"),
             )
     return Place(value, tuple(indices.items()), kept, span=span)
 
@@ -269,6 +274,8 @@ def reduce(
 ) -> Form:
     """`op` over the axes of each piece; `where` makes the entries that it excludes absent."""
     made: list[Piece] = []
+    if where is not None:
+        _predicate(where, "where", span)
     for value, axes in pieces:
         masked = value if where is None else when(where, value, span)
         for axis in axes:
@@ -293,6 +300,8 @@ def mean(pieces: Pieces, where: Form | None = None, span: Span | None = None) ->
 
 def softmax(pieces: Pieces, where: Form | None = None, span: Span | None = None) -> tuple[Form, ...]:
     """`exp(s - lse(s))` for each piece, one normaliser for all; absent where s is absent."""
+    if where is not None:
+        _predicate(where, "where", span)
     masked = [(s if where is None else when(where, s, span), axes) for s, axes in pieces]
     norm = reduce("lse", masked, span=span)
     return tuple(apply("exp", apply("sub", s, norm, span=span), span=span) for s, _ in masked)
@@ -338,7 +347,8 @@ def make_axis(name: str, lowest: Form, extent: Form, how: How, span: Span | None
         if form.kind != "int" or form.axes:
             what = f"has axes {', '.join(a.name for a in form.axes)}" if form.axes else f"is {form.kind}"
             raise InvalidSize(
-                f"the range of axis `{name}` needs whole numbers, and this {what}", at=at_fault(form, span)
+                f"the range of axis `{name}` needs whole numbers, and this {what}",
+                labels=blamed(form, span, f"this {what}"),
             )
     if isinstance(extent, Const) and isinstance(extent.value, int) and extent.value < 1:
         said = f" ({extent.written})" if extent.written else ""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .build import apply, at_fault, clamp, low, select, size, unknown_axis, when
+from .build import apply, blamed, clamp, low, select, size, unknown_axis, when
 from .errors import Label
 from .mistakes import (
     InvalidArgument,
@@ -63,7 +63,7 @@ def _elsewhere(form: Form, span: Span | None, text: str) -> list[Label]:
 def _numeric(value: Form, who: str, span: Span | None) -> None:
     if value.kind == "bool":
         raise KindMismatch(
-            f"`{who}` takes numbers, and found bool", at=at_fault(value, span), label="this is bool"
+            f"`{who}` takes numbers, and found bool", labels=blamed(value, span, "this is bool")
         )
 
 
@@ -113,7 +113,8 @@ def requirement(predicate: Form, span: Span | None = None) -> Require | None:
     if predicate.kind != "bool" or predicate.axes:
         found = f"a predicate over {axis_names(predicate.axes)}" if predicate.axes else predicate.kind
         raise KindMismatch(
-            f"`require` takes a condition on sizes, and found {found}", at=at_fault(predicate, span), label="here",
+            f"`require` takes a condition on sizes, and found {found}",
+            labels=blamed(predicate, span, f"this is {found}"),
             helps=["compare sizes: `require(h.size % 2 == 0)`"],
         )  # fmt: skip
     if isinstance(predicate, Const):
@@ -168,7 +169,8 @@ def scan(
     if until is not None:
         if until.kind != "bool":
             raise KindMismatch(
-                f"`until` needs a predicate, and found {until.kind}", at=at_fault(until, span), label="here"
+                f"`until` needs a predicate, and found {until.kind}",
+                labels=blamed(until, span, f"this is {until.kind}"),
             )
         shared = [a for a in carries[0].previous.over if all(a in c.previous.over for c in carries)]
         _within(until, shared, "`until`", "the carry", span)

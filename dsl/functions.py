@@ -202,7 +202,8 @@ def flat(*parts: AxisValue, name: str = "") -> tuple[AxisValue, dict[AxisValue, 
     """A fresh axis for the row-major product of the parts, the read that makes it (`x[read]` is over
     the new axis), and the index in it of the parts' coordinates (`y[{n: index}]` goes back)."""
     index = _row_major(parts)
-    whole = axis(name or "_".join(part.axis.name for part in parts), _product(parts) or 1)
+    extent = _product(parts)
+    whole = axis(name or "_".join(part.axis.name for part in parts), 1 if extent is None else extent)
     return whole, merge(whole, *parts), index
 
 

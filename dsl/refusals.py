@@ -123,11 +123,13 @@ def _what(item: object) -> str:
 
 
 def no_axes(op: str, form: Form, span: Span | None) -> PlaitError:
-    """`x.sum()`."""
+    """`x.sum()`, `softmax(x)`."""
+    listed = names(form.axes)
+    call = f"softmax(x, over=({listed}))" if op == "softmax" else f"x.{op}({listed})"
     return UnknownAxis(
         f"`{op}` names the axes that it reduces", at=span, label="no axis given",
-        notes=[f"axes of the value: {names(form.axes)}"],
-        helps=[f"write `x.{op}({names(form.axes)})` for all of them" if form.axes else "this value has no axis"],
+        notes=[f"axes of the value: {listed}"],
+        helps=[f"write `{call}` for all of them" if form.axes else "this value has no axis"],
     )  # fmt: skip
 
 
