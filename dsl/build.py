@@ -328,11 +328,12 @@ def cat(axis: Axis, parts: Sequence[tuple[Form, Axis]], span: Span | None = None
     result: Form | None = None
     offset: Form = low(axis)
     for value, own in parts:
-        index = apply("sub", Coordinate(axis), offset, span=span)
+        start = Coordinate(axis, span=span)
+        index = start if offset == Const(0) else apply("sub", start, offset, span=span)
         shifted = apply("add", index, low(own), span=span) if low(own) != Const(0) else index
         piece = at(value, {own: shifted}, span)
         result = piece if result is None else otherwise(result, piece, span)
-        offset = apply("add", offset, size(own), span=span)
+        offset = size(own, span) if offset == Const(0) else apply("add", offset, size(own), span=span)
     if result is None:
         raise InvalidSize("`cat` needs at least one part", at=span)
     return result

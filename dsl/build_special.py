@@ -87,8 +87,9 @@ def zeros(axes: Sequence[Axis], span: Span | None = None) -> Form:
 
 def trust(index: Form, axis: Axis, span: Span | None = None) -> Form:
     """The index as one of `axis`; one that lies outside after all is taken to the nearer end."""
-    highest = apply("sub", apply("add", low(axis), size(axis), span=span), Const(1), span=span)
-    return clamp(index, low(axis), highest, span)
+    lowest = low(axis)
+    end = size(axis, span) if lowest == Const(0) else apply("add", lowest, size(axis), span=span)
+    return clamp(index, lowest, apply("sub", end, Const(1), span=span), span)
 
 
 def cases(pairs: Sequence[tuple[Form, Form]], span: Span | None = None) -> Form:

@@ -234,15 +234,15 @@ def _low(part: AxisValue) -> Value:
 
 def lerp(
     value: Value, axis: AxisValue, first: Value, fraction: Real,
-    border: Callable[[Value, Value, Value], Value] | float | None = None,
+    border: Callable[[Value, Value, Whole], Value] | float | None = None,
 ) -> Value:  # fmt: skip
     """Between the entries at `first` and `first + 1` of an axis: `(1 - fraction)` of one and
     `fraction` of the other. Outside the axis: absent, or `border` (a number there, or `clamp`)."""
-    highest = Value(build.low(axis.axis)) + axis.size - 1
+    end = _low(axis) + axis.size if _offset(axis) else axis.size
 
     def tap(index: Value) -> Value:
         if callable(border):
-            return value[{axis: border(index, _low(axis), highest)}]
+            return value[{axis: border(index, _low(axis), end - 1)}]
         read = value[{axis: index}]
         return read if border is None else read.otherwise(border)
 
