@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +28,20 @@ class CpuTarget:
 
 @dataclass(frozen=True, slots=True)
 class GpuTarget:
-    """A GPU by Triton's words: `cuda` 80, 90, 100; `hip` gfx942."""
+    """A GPU by Triton's words: `cuda` 80, 90, 100; `hip` gfx942. The rates are the vendor's figures for
+    `device`, dense, a second: bytes of memory, and operations on float64, float32, tf32 and 16-bit
+    operands (matrix units where they take that type)."""
 
     name: str
-    backend: str
+    backend: Literal["cuda", "hip"]
     arch: int | str
     warp: int
+    device: str
+    bytes_rate: float
+    float64_rate: float
+    float32_rate: float
+    tf32_rate: float
+    half_rate: float
 
 
 AVX512 = CpuTarget("avx512", ("-march=native",), 64, 11)
@@ -41,10 +50,10 @@ BASELINE = CpuTarget("baseline", (), 16, 4)
 NEON = CpuTarget("neon", (), 16, 8)
 
 GPUS = {
-    "sm_80": GpuTarget("sm_80", "cuda", 80, 32),
-    "sm_90": GpuTarget("sm_90", "cuda", 90, 32),
-    "sm_100": GpuTarget("sm_100", "cuda", 100, 32),
-    "gfx942": GpuTarget("gfx942", "hip", "gfx942", 64),
+    "sm_80": GpuTarget("sm_80", "cuda", 80, 32, "A100 80GB SXM", 2.04e12, 19.5e12, 19.5e12, 156e12, 312e12),
+    "sm_90": GpuTarget("sm_90", "cuda", 90, 32, "H100 SXM", 3.35e12, 67e12, 67e12, 495e12, 989e12),
+    "sm_100": GpuTarget("sm_100", "cuda", 100, 32, "B200", 8.0e12, 37e12, 75e12, 1.1e15, 2.25e15),
+    "gfx942": GpuTarget("gfx942", "hip", "gfx942", 64, "MI300X", 5.3e12, 163e12, 163e12, 654e12, 1.307e15),
 }
 
 

@@ -1,0 +1,70 @@
+"""How a kernel is compiled and launched: decided here, written out everywhere, nothing left to a default."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from ...compiler.kernel import Kernel, Load, Stream
+from .layout import Layout, every
+from .names import unique
+
+Precision = Literal["ieee", "tf32", "tf32x3"]
+Machine = Literal["cuda", "hip"]
+
+WORDS_A_WARP = 1024
+"""Numbers of 4 bytes of one block that a warp holds beside a few others of its size."""
+FACTORS_A_THREAD = 384
+"""Operands that a thread holds for its part of a product without matrix units."""
+STAGED_BYTES = 65_536
+"""Shared memory for the chunks of a stream that are on their way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """`precision` is what `tl.dot` makes of float32 operands: `ieee` keeps them, `tf32` rounds them to
+    10 bits, `tf32x3` adds the rounding errors back. `fusion` lets a product and a sum round once."""
+
+    warps: int = 4
+    stages: int = 2
+    precision: Precision = "ieee"
+    fusion: bool = True
+
+    def launch(self) -> dict[str, int | bool]:
+        """What Triton is given beside the arguments."""
+        return {"num_warps": self.warps, "num_stages": self.stages, "enable_fp_fusion": self.fusion}
+
+
+def default_options(kernel: Kernel, machine: Machine = "cuda", precision: Precision = "ieee") -> Options:
+    """Warps by the largest block and, where float32 products run on no matrix unit, by the operands
+    that a thread must hold, which leaves none for a second stage; otherwise two stages where two
+    chunks fit in shared memory."""
+    layout = Layout(unique(kernel))
+    width = 8 if kernel.real == "float64" else 4
+    largest = max((layout.places(dims) for dims in layout.values.values()), default=1) * width // 4
+    warps = next(warps for warps in (1, 2, 4, 8) if largest <= WORDS_A_WARP * warps or warps == 8)
+    if machine == "cuda" and kernel.real == "float32" and precision == "ieee" and layout.products:
+        while warps < 16 and _factors(layout, 32 * warps) > FACTORS_A_THREAD:
+            warps *= 2
+        return Options(warps, 1, precision)
+    staged = sum(
+        layout.places(layout.values[load.name]) * width
+        for stream in every(layout.kernel.body)
+        if isinstance(stream, Stream)
+        for load in stream.body
+        if isinstance(load, Load)
+    )
+    stages = 2 if layout.products and 2 * staged <= STAGED_BYTES else 1
+    return Options(warps, stages, precision)
+
+
+def _factors(layout: Layout, threads: int) -> int:
+    """The operands of the part of the largest product that falls to a thread, if it is square."""
+    most = 0
+    for product in layout.products.values():
+        rows, columns, depth = (
+            layout.places(side) for side in (product.rows, product.columns, product.depth)
+        )
+        side = (rows * columns / threads) ** 0.5
+        most = max(most, round(2 * max(1.0, side) * depth))
+    return most
