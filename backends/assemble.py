@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -21,7 +21,7 @@ from ..dsl.program import Axis, Form, Item, Leaf, Program, walk
 from ..dsl.size_forms import evaluate_size
 from . import triton_build
 from .cpp.launch import build as build_cpp
-from .cpp.widths import LARGE, overflows
+from .cpp.widths import LARGE
 from .executable import Built, Call, Executable, Slot, ground, packs_of, shape_of
 
 CPU_LOOPS = 1
@@ -116,32 +116,32 @@ class Assembler:
     def executable(self, sizes: Mapping[Axis, int], large: bool) -> Executable:
         """Write and build the kernels. Raises MissingCompiler."""
         written = self.written(sizes)
-        build = self._builder(large)
         stored = {group.result.form: group.result for group in self.planned.plan.groups}
+        built = self._built([made.kernel for made in written.values()], large)
+        kernels = dict(zip(written, built, strict=True))
         steps: list[Call | Reference] = []
         for group in self.planned.plan.groups:
-            made = written.get(group.result.name)
-            steps.append(
-                self._call(made, stored, build) if made is not None else self._reference(group, stored)
-            )
+            name = group.result.name
+            if name in written:
+                steps.append(self._call(kernels[name], written[name], stored))
+            else:
+                steps.append(self._reference(group, stored))
         outputs = [(output.name, stored[output.value].name) for output in self.planned.program.outputs]
         outputs += [(f"update:{u.buffer.name}", stored[u.value].name) for u in self.planned.program.updates]
         axes = tuple(sizes)
         return Executable(tuple(self._slots()), tuple(steps), tuple(outputs), axes)
 
-    def _builder(self, large: bool) -> Callable[[Kernel], Built]:
+    def _built(self, kernels: Sequence[Kernel], large: bool) -> Sequence[Built]:
         if self.backend == "triton":
-            return triton_build()
-        return lambda kernel: build_cpp(
-            kernel, self.target.widened() if large or overflows(kernel) else self.target
-        )
+            return [triton_build()(kernel) for kernel in kernels]
+        return build_cpp(kernels, self.target.widened() if large else self.target)
 
-    def _call(self, made: Written, stored: Mapping[Form, Stored], build: Callable[[Kernel], Built]) -> Call:
-        names = []
-        for form, presence in made.tensors:
-            name = stored[form].name if form in stored else form.name if isinstance(form, Leaf) else ""
+    def _call(self, built: Built, made: Written, stored: Mapping[Form, Stored]) -> Call:
+        names: list[str] = []
+        for buffer, (form, presence) in zip(made.kernel.buffers, made.tensors, strict=True):
+            name = form.name if isinstance(form, Leaf) and buffer.role == "in" else stored[form].name
             names.append(f"{name}?" if presence else name)
-        return Call(build(made.kernel), tuple(names), tuple(ground(form) for form in made.numbers))
+        return Call(built, tuple(names), tuple(ground(form) for form in made.numbers))
 
     def _reference(self, group: Group, stored: Mapping[Form, Stored]) -> Reference:
         reads: dict[Form, Stored | None] = {}
@@ -151,7 +151,7 @@ class Assembler:
 
         for form in walk((group.result.form,), operands):
             if form != group.result.form and (form in stored or isinstance(form, Leaf)):
-                reads[form] = stored.get(form)
+                reads[form] = None if isinstance(form, Leaf) else stored[form]
         return Reference(group.result.name, group.reason, group.result, reads)
 
     def _slots(self) -> list[Slot]:

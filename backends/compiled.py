@@ -18,12 +18,13 @@ from ..compiler.interpret import interpret
 from ..compiler.kernel import RealType
 from ..dsl.canonical import canonical
 from ..dsl.mistakes import NotFused, UnknownArgument, UnknownBackend, WrongDevice, WrongDtype
+from ..dsl.ops import Kind
 from ..dsl.program import BATCH, Axis, Form, Program
 from ..dsl.size_forms import Sizes
 from ..dsl.sizes import Binder, expand_batch
 from .assemble import Assembler
 from .cache import digest, machine_digest, read_index, sources_digest, write_index
-from .executable import DTYPES, Call, Executable, packed_shape, unpack
+from .executable import Call, Executable, dtype_of, packed_shape, unpack
 
 BackendName = Literal["reference", "cpp", "triton"]
 OnUnfused = Literal["warn", "error", "quiet"]
@@ -137,7 +138,7 @@ class Compiled:
             if slot.given:
                 held[slot.name] = unpack(tensors[slot.name].detach(), shapes[slot.name], slot.packs)
             else:
-                dtype = DTYPES.get(slot.kind, real)
+                dtype = dtype_of(slot, real)
                 held[slot.name] = torch.empty(shapes[slot.name], dtype=dtype, device=device)
         for step, numbers in zip(executable.steps, prepared.numbers, strict=True):
             if isinstance(step, Call):
@@ -176,7 +177,7 @@ class Compiled:
 
     def _choose(self, tensors: Mapping[str, Tensor]) -> tuple[BackendName, RealType]:
         real = self._real(tensors)
-        device = next(iter(tensors.values())).device.type
+        device = _device(tensors).type
         backend = self.backend or ("triton" if device == "cuda" else "cpp")
         if backend == "cpp" and device != "cpu":
             raise WrongDevice(f"the C++ backend runs on the CPU, and the tensors are on {device}")
@@ -188,24 +189,19 @@ class Compiled:
         return backend, REALS.get(real, "float64")
 
     def _real(self, tensors: Mapping[str, Tensor]) -> torch.dtype:
-        """The one dtype of the real tensors of a call."""
+        """The one dtype of the real tensors of a call; complex ones are of twice its width."""
         found: dict[torch.dtype, str] = {}
         for declaration in self.program.declarations:
             leaf = declaration.leaf
             dtype = tensors[leaf.name].dtype
-            expected = {"bool": (torch.bool,), "int": (torch.int64,)}.get(leaf.declared)
-            if expected is not None and dtype not in expected:
+            if not _fits(dtype, leaf.declared):
+                meant = {"bool": "torch.bool", "int": "torch.int64", "complex": "torch.complex64"}
                 raise WrongDtype(
                     f"{leaf.role} `{leaf.name}` is {leaf.declared} and its tensor is {dtype}",
-                    helps=[f"convert it with .to({expected[0]})"],
+                    helps=[f"convert it with .to({meant.get(leaf.declared, 'torch.float32')})"],
                 )
-            if expected is None:
-                if not dtype.is_floating_point and not dtype.is_complex:
-                    raise WrongDtype(
-                        f"{leaf.role} `{leaf.name}` is {leaf.declared} and its tensor is {dtype}",
-                        helps=["convert it with .float()"],
-                    )
-                found.setdefault(dtype, leaf.name)
+            if leaf.declared in ("real", "complex"):
+                found.setdefault(dtype.to_real() if dtype.is_complex else dtype, leaf.name)
         if len(found) > 1:
             shown = ", ".join(f"`{name}` is {dtype}" for dtype, name in found.items())
             raise WrongDtype(f"the real tensors of one call have one dtype: {shown}")
@@ -235,10 +231,9 @@ class Compiled:
             [values[form] for form in step.numbers] if isinstance(step, Call) else []
             for step in executable.steps
         ]
-        first = next(iter(tensors.values()))
         real_dtype = self._real(tensors)
         return Prepared(
-            executable, sizes, shapes, numbers, real_dtype, first.device, (len(batch), backend, real)
+            executable, sizes, shapes, numbers, real_dtype, _device(tensors), (len(batch), backend, real)
         )
 
     def assembler(self, batch: int, backend: BackendName, real: RealType) -> Assembler:
@@ -284,3 +279,21 @@ class Compiled:
         if self.on_unfused == "error":
             raise problem
         warnings.warn(str(problem), stacklevel=5)
+
+
+def _fits(dtype: torch.dtype, kind: Kind) -> bool:
+    """Whether a tensor of `dtype` is of a kind, without any conversion."""
+    match kind:
+        case "bool":
+            return dtype == torch.bool
+        case "int":
+            return dtype == torch.int64
+        case "real":
+            return dtype.is_floating_point
+        case "complex":
+            return dtype.is_complex
+
+
+def _device(tensors: Mapping[str, Tensor]) -> torch.device:
+    """Where a call runs; one without tensors runs on the CPU."""
+    return next((tensor.device for tensor in tensors.values()), torch.device("cpu"))

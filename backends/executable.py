@@ -153,5 +153,7 @@ def packed_shape(shape: Sequence[int], packs: Sequence[int]) -> list[int]:
     return out
 
 
-DTYPES: dict[Kind, torch.dtype] = {"bool": torch.bool, "int": torch.int64}
-"""Kinds of one width; reals have the dtype of the call."""
+def dtype_of(slot: Slot, real: torch.dtype) -> torch.dtype:
+    """The dtype of a slot in a call whose reals are `real`."""
+    dtypes: dict[Kind, torch.dtype] = {"bool": torch.bool, "int": torch.int64, "complex": real.to_complex()}
+    return dtypes.get(slot.kind, real)

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.fx import Graph, GraphModule, Node
 
 from ..dsl.program import Axis
-from .executable import DTYPES, Call, Executable, Operation, Slot, packed_shape, unpack
+from .executable import Call, Executable, Operation, dtype_of, packed_shape, unpack
 
 
 @dataclass(frozen=True)
@@ -124,10 +124,6 @@ def kernel_graph(
     graph.output(tuple(results))
     graph.lint()
     return GraphModule(torch.nn.Module(), graph)
-
-
-def dtype_of(slot: Slot, real: torch.dtype) -> torch.dtype:
-    return DTYPES.get(slot.kind, real)
 
 
 def identifier(name: str) -> str:

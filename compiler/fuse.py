@@ -13,7 +13,7 @@ The rules, in the order in which they are asked for a value that another one rea
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from torch.fx import GraphModule, Node
@@ -110,7 +110,7 @@ class Fusion:
             self.matches[root] = match
             return self._stream_reads(root, match)
         self.families[root] = ("loops", self.refused.get(root, ""))
-        return list(self._reads(root, set()))
+        return list(self._below(root, set()))
 
     def _stream(self, root: Form) -> Attention | None:
         """A streaming reduction that is the root, or that the root is pointwise in."""
@@ -130,40 +130,37 @@ class Fusion:
         reads = [(form, "keys and values are read in place") for form in must_store(match)]
         inside = {match.root, *(form for form, _ in reads)}
         inside |= {match.dot} if match.dot is not None else set()
-        asked = (match.score, match.query, *match.predicates, *match.factors)
-        for form in asked:
-            if form is not None:
-                reads += self._walk(form, inside, False, "the streaming kernel reads it")
-        return reads + list(self._walk(root, inside, True, ""))
+        asked = [
+            form for form in (match.score, match.query, *match.predicates, *match.factors) if form is not None
+        ]
+        reads += self._walk(asked, set(root.axes), inside, False)
+        return reads + list(self._below(root, inside))
 
-    def _reads(self, root: Form, inside: set[Form]) -> Iterator[tuple[Form, str]]:
-        if isinstance(root, Reduce):
-            for piece in root.pieces:
-                yield from self._walk(piece.value, inside, False, "")
-        else:
-            yield from self._walk(root, inside, True, "")
+    def _below(self, root: Form, inside: set[Form]) -> Iterator[tuple[Form, str]]:
+        if root in inside:
+            return iter(())
+        return self._walk(children(root), set(root.axes), inside, not isinstance(root, At | Reduce))
 
-    def _walk(self, root: Form, inside: set[Form], top: bool, why: str) -> Iterator[tuple[Form, str]]:
-        """What must be stored below `root`; `top` while we are pointwise over the result's own axes."""
-        stack = [(root, top, root)]
+    def _walk(
+        self, starts: Sequence[Form], axes: set[Axis], inside: set[Form], top: bool
+    ) -> Iterator[tuple[Form, str]]:
+        """What must be stored among these forms and below; `top` while we are pointwise over the
+        result's own axes."""
+        stack = [(form, top) for form in starts]
         seen: set[tuple[Form, bool]] = set()
-        axes = set(root.axes)
         while stack:
-            form, here, parent = stack.pop()
+            form, here = stack.pop()
             if (form, here) in seen or form in inside or trivial(form):
                 continue
             seen.add((form, here))
-            first = form is root
-            reason = "" if first and not why else self._reason(form, here and not first, axes, parent)
-            if first and isinstance(form, Reduce) and why:
-                reason = why
+            reason = self._reason(form, here, axes)
             if reason:
                 yield form, reason
                 continue
             inner = here and not isinstance(form, At | Reduce)
-            stack += [(child, inner, form) for child in children(form)]
+            stack += [(child, inner) for child in children(form)]
 
-    def _reason(self, form: Form, here: bool, axes: set[Axis], parent: Form) -> str:
+    def _reason(self, form: Form, here: bool, axes: set[Axis]) -> str:
         """Why a value must be stored, or "" if it is computed where it is read."""
         if form in self.reasons:
             return self.reasons[form]

@@ -8,9 +8,10 @@ the guards that language.md section 4 asks for, because presence is computed, ne
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from ..dsl.arithmetic import SCALAR_OPS, UNDEFINED
 from ..dsl.build import low, size
 from ..dsl.errors import CompilerFault
 from ..dsl.ops import Kind
@@ -218,10 +219,10 @@ class Lowering:
         """The buffer of a leaf or stored value, declared at its first use."""
         if form not in self.sources:
             stored = self.stored.get(form)
-            if stored is None:
-                if not isinstance(form, Leaf):
-                    raise CompilerFault("lower", "a value that is neither stored nor a leaf was read")
+            if isinstance(form, Leaf):
                 wish, axes, presence = form.name, form.over, False
+            elif stored is None:
+                raise CompilerFault("lower", "a value that is neither stored nor a leaf was read")
             else:
                 wish, axes, presence = stored.name, stored.axes, stored.presence
             name = self.builder.buffer(wish, len(axes), form.kind, "in")
@@ -241,16 +242,18 @@ class Lowering:
         surely = False
         for piece in form.pieces:
             names = {axis: self.coordinate(axis) for axis in piece.axes}
-            carried = [self.builder.carry(f"{form.op}_", outer, kind) for kind in rule.kinds]
+            carried: list[Operand] = [self.builder.carry(f"{form.op}_", outer, kind) for kind in rule.kinds]
             axes = tuple(self._stream_axis(axis, names[axis]) for axis in piece.axes)
             self.open()
             inner = {axis: env[axis] for axis in piece.value.axes if axis in env} | names
             tile = self.value(piece.value, inner, guard)
-            step = rule.step(list(carried), tile, inner)
+            step = rule.step(carried, tile, inner)
             carries = zip(carried, state, step, rule.kinds, strict=True)
-            self.close(axes, tuple(Carry(name, init, new, outer, kind) for name, init, new, kind in carries))
+            self.close(
+                axes, tuple(Carry(str(name), init, new, outer, kind) for name, init, new, kind in carries)
+            )
             surely = surely or (tile.present is True and not any(is_batch(a) for a in piece.axes))
-            state = list(carried)
+            state = carried
         result = rule.finish(state)
         return Tile(result.value) if surely else result
 
@@ -285,9 +288,9 @@ def constant_value(form: Form, known: Mapping[Axis, int]) -> int | None:
 
 
 def _integer(op: str, values: list[int]) -> int | None:
-    table: dict[str, Callable[..., int]] = {
-        "add": lambda a, b: a + b, "sub": lambda a, b: a - b, "mul": lambda a, b: a * b,
-        "floordiv": lambda a, b: a // b, "mod": lambda a, b: a % b, "neg": lambda a: -a,
-        "minimum": min, "maximum": max,
-    }  # fmt: skip
-    return table[op](*values) if op in table else None
+    """The operation on known sizes; None where it gives no integer or nothing at all."""
+    try:
+        value = SCALAR_OPS[op](*values)
+    except UNDEFINED:
+        return None
+    return value if type(value) is int else None

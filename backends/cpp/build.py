@@ -69,10 +69,15 @@ def _version(command: tuple[str, ...]) -> str:
     return done.stdout
 
 
+def optimisation() -> str:
+    """-O3, or what PLAIT_CXX_LEVEL says: tests of meaning build quicker at -O1."""
+    return os.environ.get("PLAIT_CXX_LEVEL", "-O3")
+
+
 def build(source: str, target: CpuTarget) -> Path:
     """The library of a source, built unless it is there. Raises MissingCompiler with the compiler's words."""
     compiler = find_compiler()
-    flags = (*FLAGS, *target.flags)
+    flags = (*FLAGS, optimisation(), *target.flags)
     native = machine_digest() if "-march=native" in flags else ""
     name = digest(source, " ".join(flags), native, " ".join(compiler.command), compiler.version)
     library = cache_dir() / "cpp" / f"{name}.so"

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib import resources
 
 from ...compiler.kernel import Operand
 from ...dsl.errors import CompilerFault
 from ...dsl.ops import Kind, join
 from .ops import SPELLINGS
 
-RESERVED = frozenset(
-    "alignas all allb alli and any auto bool break case char class const double dot else enum for float goto if int "
-    "job load long mask new not or part point real register return runner short signed span static store struct "
-    "switch this true false typedef union unsigned using vec void volatile while xor ivec inum imask block both either "
-    "eq lt le opposite LANES WIDTH VECTORS FAR NONE SOME ALL vi i j m_ x_ rest tile tiles numbers shared given work "
-    "next seen_at main "
-    "exp log sin cos tanh erf pow sqrt floor ceil round trunc abs y0 y1 yn j0 j1 jn gamma".split()
-)
+HEADER = resources.files(__name__.rpartition(".")[0]).joinpath("plait.h").read_text()
+
+_WORDS = """
+    alignas and auto bool break case catch char class const continue decltype default delete do double dot else enum
+    explicit extern false float for friend goto if ilogb imask inline inum int ivec job long mask mutable namespace new
+    not operator or part private public real register return runner short signed sizeof span static struct switch
+    template this throw true try typedef typename union unsigned using vec virtual void volatile while xor
+    abs ceil cos erf exp floor gamma j0 j1 jn log main pow round sin sqrt tanh trunc y0 y1 yn
+    ALL FAR LANES NONE SOME VECTORS WIDTH given i j m_ next numbers rest shared tile tiles vi work x_ seen_at
+"""
+RESERVED = frozenset(_WORDS.split()) | frozenset(re.findall(r"\b([A-Za-z_]\w*)\s*\(", HEADER))
+"""Names that a value of a kernel cannot have in C++: keywords, libm, ours, and all of plait.h."""
 
 TYPES: dict[Kind, str] = {"real": "real", "int": "long", "bool": "bool"}
 VECTORS: dict[Kind, str] = {"real": "vec", "int": "ivec", "bool": "mask"}

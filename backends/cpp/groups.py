@@ -115,12 +115,7 @@ class Groups(Scope):
         if all(id(user) in own for user in readers):
             return
         slot = self.slots.get(name) or self.allocate(name, shape, self.layout.position[id(statement)])
-        if shape.rows:
-            self.out.add(
-                f"store({slot} + ({self._row_index(shape.rows)}) * WIDTH + vi * LANES, {mangle(name)});"
-            )
-        else:
-            self.out.add(f"{slot}[vi] = {mangle(name)};")
+        self.keep(slot, shape, mangle(name))
 
     def _readers(self, name: str) -> list[Statement]:
         """The statements that read a name, through deferred values too."""

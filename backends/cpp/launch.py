@@ -17,6 +17,7 @@ from .build import build as build_library
 from .emit import mangle
 from .pool import pool
 from .printer import print_cpp
+from .widths import overflows
 
 MOST_SMALL = 1 << 14
 """Below this many elements of output a kernel runs on the calling thread alone."""
@@ -78,7 +79,11 @@ class Built:
         self.launch(tensors, self.prepare(tensors, sizes))
 
 
-def build(kernel: Kernel, target: CpuTarget | None = None) -> Built:
-    """Print, compile and wrap a kernel. Raises MissingCompiler."""
-    source = print_cpp(kernel, target or this_cpu())
-    return Built(kernel.name, build_library(source, target or this_cpu()))
+def build(kernels: Sequence[Kernel], target: CpuTarget | None = None) -> list[Built]:
+    """Print, compile and wrap the kernels of a program: one library. Raises MissingCompiler."""
+    if not kernels:
+        return []
+    chosen = target or this_cpu()
+    chosen = chosen.widened() if any(map(overflows, kernels)) else chosen
+    library = build_library(print_cpp(kernels, chosen), chosen)
+    return [Built(kernel.name, library) for kernel in kernels]

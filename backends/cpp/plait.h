@@ -2,6 +2,7 @@
 // The file that includes this text first defines PLAIT_BYTES (vector width), PLAIT_REAL (float or double), PLAIT_INT (the lanes' integer).
 // Laws: every function is right on all inputs, NaN, infinities and subnormals included; nothing here changes the floating-point state.
 #include <atomic>
+#include <climits>
 #include <cmath>
 #include <cstring>
 typedef PLAIT_REAL real;

@@ -9,7 +9,7 @@ where `numbers` are the kernel's sizes and then, for each buffer, one stride a d
 
 from __future__ import annotations
 
-from importlib import resources
+from collections.abc import Sequence
 
 from ...compiler.kernel import (
     Carry,
@@ -26,15 +26,25 @@ from ...compiler.kernel import (
 )
 from ...compiler.target import CpuTarget
 from ...dsl.errors import CompilerFault
-from .emit import TYPES, mangle, widen
+from .emit import HEADER, TYPES, mangle, widen
 from .groups import Groups
 from .intervals import classify
 from .layout import Shape
 
 
-def print_cpp(kernel: Kernel, target: CpuTarget) -> str:
-    """The whole source of a kernel, header included, so that its hash covers all that is compiled."""
-    return Printer(kernel, target).source()
+def print_cpp(kernels: Sequence[Kernel], target: CpuTarget) -> str:
+    """The source of some kernels as one translation unit, header included, so that its hash covers
+    all that is compiled. They compute in one real type."""
+    reals = {kernel.real for kernel in kernels}
+    if len(reals) != 1:
+        raise CompilerFault("cpp", f"kernels of several real types in one source: {sorted(reals)}")
+    real, whole = ("float", "int") if reals == {"float32"} else ("double", "long")
+    defines = [
+        f"#define PLAIT_BYTES {target.vector_bytes}",
+        f"#define PLAIT_REAL {real}",
+        f"#define PLAIT_INT {'long' if target.wide else whole}",
+    ]
+    return "\n".join([*defines, HEADER, *(Printer(kernel, target).source() for kernel in kernels)])
 
 
 SMALL_TILES = 256
@@ -48,27 +58,26 @@ class Printer(Groups):
     # --- the frame
 
     def source(self) -> str:
-        header = resources.files(__name__.rpartition(".")[0]).joinpath("plait.h").read_text()
-        real, whole = ("float", "int") if self.width == 4 else ("double", "long")
-        whole = "long" if self.target.wide else whole
-        defines = [
-            f"#define PLAIT_BYTES {self.target.vector_bytes}",
-            f"#define PLAIT_REAL {real}",
-            f"#define PLAIT_INT {whole}",
-        ]
+        """The kernel in a namespace of its own, and its entry."""
         if self.lanes > 1 and self.lanes * self.width % self.target.vector_bytes:
             raise CompilerFault("cpp", f"{self.lanes} lanes are no whole number of vectors")
         self._tile()
         name = mangle(self.kernel.name)
-        worker = ["static void work(void *given) {", *self._numbers(), *self.arrays, str(self.out), "}"]
-        entry = [
+        lines = [
+            f"namespace of_{name} {{",
+            f"constexpr int WIDTH = {self.lanes}, VECTORS = (WIDTH + LANES - 1) / LANES;",
+            "static void work(void *given) {",
+            *self._numbers(),
+            *self.arrays,
+            str(self.out),
+            "}",
+            "}",
             f'extern "C" void {name}(void *const *buffers, const long *numbers, runner run, unsigned threads) {{',
             "  job shared = {buffers, numbers, {0}};",
-            "  if (run && threads > 1) run(work, &shared, threads, 0); else work(&shared);",
+            f"  if (run && threads > 1) run(of_{name}::work, &shared, threads, 0); else of_{name}::work(&shared);",
             "}",
         ]
-        vectors = [f"constexpr int WIDTH = {self.lanes}, VECTORS = (WIDTH + LANES - 1) / LANES;"]
-        return "\n".join([*defines, header, "#include <climits>", *vectors, *worker, *entry, ""])
+        return "\n".join([*lines, ""])
 
     def _numbers(self) -> list[str]:
         lines = ["  job *shared = (job *)given;", "  const long *numbers = shared->numbers;"]
@@ -276,8 +285,7 @@ class Printer(Groups):
         slot = self.allocate(carry.name, shape, here)
         with self.out.braces("for (int vi = 0; vi < VECTORS; vi++)"), self.loops(shape.rows):
             value = widen(init, carry.kind, True)
-            at = f"store({slot} + ({self._row_index(shape.rows)}) * WIDTH + vi * LANES, {value});"
-            self.out.add(at if shape.rows else f"{slot}[vi] = {value};")
+            self.keep(slot, shape, value)
 
     def _chunks(self, stream: Stream, axes: tuple[StreamAxis, ...]) -> None:
         if not axes:
@@ -356,5 +364,4 @@ class Printer(Groups):
             return
         with self.out.braces("for (int vi = 0; vi < VECTORS; vi++)"), self.loops(shape.rows):
             value = widen(self.operand(carry.next), carry.kind, True)
-            at = f"store({slot} + ({self._row_index(shape.rows)}) * WIDTH + vi * LANES, {value});"
-            self.out.add(at if shape.rows else f"{slot}[vi] = {value};")
+            self.keep(slot, shape, value)

@@ -59,13 +59,7 @@ class Scope:
             assert isinstance(definition, Let | Load)
             self._value(definition)
         if item in self.slots and not self.out.declared(item):
-            if shape.rows:
-                return Text(
-                    f"load({self.slots[item]} + ({self._row_index(shape.rows)}) * WIDTH + vi * LANES)",
-                    shape.kind,
-                    True,
-                )
-            return Text(f"{self.slots[item]}[vi]", shape.kind, True)
+            return Text(self.kept(self.slots[item], shape), shape.kind, True)
         return Text(mangle(item), shape.kind, shape.lanes)
 
     def scalar(self, item: Operand, kind: str) -> str:
@@ -172,6 +166,21 @@ class Scope:
 
     # --- memory
 
+    def kept(self, slot: str, shape: Shape) -> str:
+        """The value in an array at the open row and vector."""
+        if not shape.rows:
+            return f"{slot}[vi]"
+        row = self._row_index(shape.rows)
+        real = shape.kind == "real"
+        return f"load({slot} + ({row}) * WIDTH + vi * LANES)" if real else f"{slot}[({row}) * VECTORS + vi]"
+
+    def keep(self, slot: str, shape: Shape, value: str) -> None:
+        """Write a value to its array at the open row and vector."""
+        if shape.rows and shape.kind == "real":
+            self.out.add(f"store({slot} + ({self._row_index(shape.rows)}) * WIDTH + vi * LANES, {value});")
+        else:
+            self.out.add(f"{self.kept(slot, shape)} = {value};")
+
     def allocate(self, name: str, shape: Shape, here: int) -> str:
         """An array for a value: a free one of its size, or a new one at the top of the function."""
         if not shape.rows:
@@ -179,11 +188,13 @@ class Scope:
             self.arrays.append(f"  {VECTORS[shape.kind]} {slot}[VECTORS];")
             self.slots[name] = slot
             return slot
-        if shape.kind != "real":
-            raise CompilerFault("cpp", f"`{name}` would store {shape.kind} rows")
         size = 1
         for row in shape.rows:
             size *= self.layout.tiles[row]
+        if shape.kind != "real":
+            self.slots[name] = f"{mangle(name)}_k"
+            self.arrays.append(f"  {VECTORS[shape.kind]} {self.slots[name]}[{size} * VECTORS];")
+            return self.slots[name]
         self._release(here)
         spare = self.free.setdefault(size, [])
         slot = spare.pop() if spare else f"{mangle(name)}_a"
@@ -200,7 +211,7 @@ class Scope:
                 self.layout.definitions[name], Carry
             )
             shared = sum(other == slot for other in self.slots.values()) > 1
-            if shape.rows and not alive and not shared:
+            if shape.rows and shape.kind == "real" and not alive and not shared:
                 size = 1
                 for row in shape.rows:
                     size *= self.layout.tiles[row]
