@@ -239,6 +239,14 @@ def interpret(
     `sizes` are those of `bind_sizes`, which is asked where they are not given. `memory_limit` is in
     bytes; without one it is half of the machine's memory. Raises what `bind_sizes` and
     `storage.load` raise; AbsentOutput; NotYet; TooLarge.
+
+    >>> from plait import axes, mixer
+    >>> h = axes("h")
+    >>> @mixer("x[h] -> o[h]")
+    ... def shifted(x):
+    ...     return x[h + 1].otherwise(0)
+    >>> interpret(shifted.program(), {"x": torch.tensor([1.0, 2.0, 3.0])})
+    {'o': tensor([2., 3., 0.], dtype=torch.float64)}
     """
     if sizes is None:
         sizes = bind_sizes(program, {name: tuple(tensor.shape) for name, tensor in tensors.items()})
