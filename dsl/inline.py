@@ -194,11 +194,12 @@ class Inlining:
         return total
 
     def _place(self, form: Coordinate) -> Form:
-        """The index in `...`, which only `zeros` asks for: the sum of those of its axes."""
+        """The place of a batch entry: its indices in row-major order, 0 where there is no batch axis."""
         total: Form = Const(0, span=form.span)
         for axis in self.batch:
-            one = Coordinate(axis, span=form.span)
-            total = one if total == Const(0) else build.apply("add", total, one, span=form.span)
+            own = Coordinate(axis, span=form.span)
+            rows = build.apply("mul", total, build.size(axis), span=form.span)
+            total = own if total == Const(0) else build.apply("add", rows, own, span=form.span)
         return total
 
     def _indices(self, indices: Indices) -> Indices:
