@@ -9,7 +9,8 @@ from .grid import Grid
 from .mistakes import AbsentOutput
 from .presence import Presence, Reason, reads_data, terms
 from .program import At, Axis, Const, Form, Map, Otherwise
-from .size_forms import axis_range, closed, form_axes, is_batch
+from .size_forms import axis_range, closed, form_axes, is_batch, is_empty
+from .size_rules import in_python
 from .source import Span
 from .totality import Absence, Finding
 
@@ -49,7 +50,9 @@ def _notes(finding: Finding, absence: Absence, where: str) -> list[str]:
     sizes = ", ".join(f"{name} = {size}" for name, size in _sizes(finding, absence).items())
     index = ", ".join(f"{axis.name} = {at}" for axis, at in absence.index.items())
     called = f"called at {where}" if where else "the smallest case"
-    parts = [f"with sizes {sizes}" if sizes else "", f"at index {index}" if index else ""]
+    empty = any(is_batch(axis) and is_empty(size) for axis, size in absence.sizes.items())
+    parts = ["with an empty `...`" if empty else "", f"with sizes {sizes}" if sizes else ""]
+    parts.append(f"at index {index}" if index else "")
     said = ", ".join(part for part in parts if part)
     return [f"{called}: {said}"] if said else [called] if where else []
 
@@ -126,7 +129,7 @@ def _read_label(reason: Reason, index: Mapping[Axis, int], absence: Absence) -> 
 
 def _helps(reason: Reason | None, at: Span | None) -> list[str]:
     """The ways to mend it, in the spelling of the source that the message points into."""
-    python = at is not None and at.source.path.endswith(".py")
+    python = in_python(at)
 
     def otherwise(value: str) -> str:
         return f"`.otherwise({value})`" if python else f"`... otherwise {value}`"

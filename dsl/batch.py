@@ -116,7 +116,7 @@ class _Expansion:
             case Size(axis=axis):
                 return self.count(form) if axis == BATCH else Size(self.axis(axis), span=form.span)
             case Coordinate(axis=axis):
-                return Coordinate(self.axis(axis), span=form.span)
+                return self.index(form) if axis == BATCH else Coordinate(self.axis(axis), span=form.span)
             case Leaf():
                 return self.leaf(form)
             case Map(args=args):
@@ -161,6 +161,15 @@ class _Expansion:
         total: Form = Const(1, span=form.span)
         for axis in self.batch:
             total = Size(axis) if total == Const(1) else apply("mul", total, Size(axis), span=form.span)
+        return total
+
+    def index(self, form: Coordinate) -> Form:
+        """The place of a batch entry: its indices in row-major order, 0 where there is no batch axis."""
+        total: Form = Const(0, span=form.span)
+        for axis in self.batch:
+            own = Coordinate(axis, span=form.span)
+            rows = apply("mul", total, Size(axis), span=form.span)
+            total = own if total == Const(0) else apply("add", rows, own, span=form.span)
         return total
 
     def indices(self, indices: Iterable[tuple[Axis, Form]]) -> tuple[tuple[Axis, Form], ...]:

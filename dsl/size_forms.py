@@ -24,6 +24,11 @@ def is_batch(axis: Axis) -> bool:
     return axis.serial == 0 and axis.name.startswith("..")
 
 
+def is_empty(extent: Extent) -> bool:
+    """Whether an axis, or `...`, has no entry."""
+    return extent == 0 if isinstance(extent, int) else 0 in extent
+
+
 @dataclass(frozen=True, slots=True)
 class Tape:
     """Straight-line arithmetic: `axes` are read first, then come `constants`, then one value a step.

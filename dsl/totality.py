@@ -31,7 +31,7 @@ MOST_CALLS = 2500
 MOST_CELLS = 1 << 22
 """How many calls are tried for one value, and how many cells they may have together."""
 
-PART_CELLS = 1 << 18
+PART_CELLS = 1 << 20
 """The cells that are evaluated at once; a larger box is done in parts."""
 
 
