@@ -16,6 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from ...compiler.target import CpuTarget
+from ...dsl.errors import CompilerFault
 from ...dsl.mistakes import MissingCompiler
 from ..cache import cache_dir, digest, machine_digest, write_whole
 
@@ -94,13 +95,27 @@ def build(source: str, target: CpuTarget) -> Path:
             check=False,
         )
         if done.returncode:
-            lines = done.stderr.splitlines()
-            raise MissingCompiler(
-                f"`{compiler.command[0]}` refused the generated source",
-                notes=[*lines[:8], f"source: {text}"],
-                helps=["try another compiler: CXX=clang++"],
-            )
+            raise _refused(compiler, flags, done.stderr, text)
         os.replace(unfinished, library)
     finally:
         unfinished.unlink(missing_ok=True)
     return library
+
+
+def _refused(compiler: Compiler, flags: tuple[str, ...], words: str, text: Path) -> Exception:
+    """Whose fault it is that a source did not compile: the compiler's, if it cannot do the simplest."""
+    trivial = subprocess.run(
+        [*compiler.command, *flags, "-x", "c++", "-", "-o", os.devnull],
+        input='#include <cmath>\nextern "C" int one() { return 1; }\n',
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if trivial.returncode:
+        return MissingCompiler(
+            f"`{' '.join(compiler.command)}` does not compile the simplest library",
+            notes=trivial.stderr.splitlines()[:8],
+            helps=["try another compiler: CXX=clang++", 'or ask for backend="reference"'],
+        )
+    lines = "\n".join(words.splitlines()[:20])
+    return CompilerFault("cpp", f"`{compiler.command[0]}` refused the generated source {text}:\n{lines}")

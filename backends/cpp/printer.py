@@ -117,6 +117,9 @@ class Printer(Groups):
             out.add("long rest = tile; (void)rest;")
             for axis in reversed(grid):
                 self._grid_axis(axis)
+            for local in self.kernel.locals:
+                if local.size == 1:
+                    out.add(f"const long {mangle(local.name)} = {local.low}L; (void){mangle(local.name)};")
             self._lane_coordinates()
             self.body(self.kernel.body)
 
@@ -207,11 +210,12 @@ class Printer(Groups):
             raise CompilerFault("cpp", f"dot `{dot.name}` starts from a value that is read again later")
         slot = self.slots[dot.init]
         self.slots[dot.name] = slot
+        start = slot if shape.rows else f"(real *){slot}"
         if dot.scale is None:
-            return slot, 1, "(const vec *)nullptr"
+            return start, 1, "(const vec *)nullptr"
         if not isinstance(dot.scale, str) or dot.scale not in self.slots:
             raise CompilerFault("cpp", f"the scale of dot `{dot.name}` is not an array over the lanes")
-        return slot, 2, self.slots[dot.scale]
+        return start, 2, self.slots[dot.scale]
 
     def place(self, name: str, shape: Shape, here: int) -> str:
         """The array of a dot's result; one row where it has no row axis."""
