@@ -247,8 +247,8 @@ class Value:
         return reduced("count", self, over, where)
 
     def argmax(self, *over: Over, where: object = None) -> Value | tuple[Value, ...]:
-        """The index of the largest entry, the first in row-major order of the listed axes where
-        several are equal; one value an axis, and the value itself for one axis."""
+        """The index of the largest entry, one value an axis listed (a tuple where there are several);
+        of equal entries the first in row-major order of the listed axes."""
         wide = len(axes_in(over) or (None,))
         each = tuple(reduced("argmax", self, over, where, component) for component in range(wide))
         return each[0] if wide == 1 else each
@@ -368,9 +368,6 @@ def axes_in(over: Iterable[object]) -> tuple[Axis, ...] | None:
                 report(not_an_axis(item, here()))
             return None
     return tuple(found)
-
-
-# --- reads
 
 
 def _subscript(value: Form, *_: Form, items: tuple[object, ...], span: Span | None) -> Form:
