@@ -194,7 +194,7 @@ class Printer(Groups):
             1, min(self.target.block_vectors, self.lanes // (self.target.vector_bytes // self.width))
         )
         counts = f"{self.count(row)}, {self.count(inner)}"
-        sides = f"{start}, {by_row}, {by_inner}, {self.slots[right]}, {slot}, {scale}, {counts}"
+        sides = f"{start}, {by_row}, {by_inner}, {_reals(self.slots[right], over)}, {slot}, {scale}, {counts}"
         self.out.add(f"dot<{block}, {vectors}, WIDTH, {init}>({sides});")
 
     def _accumulator(self, dot: Dot) -> tuple[str, int, str]:
@@ -210,7 +210,7 @@ class Printer(Groups):
             raise CompilerFault("cpp", f"dot `{dot.name}` starts from a value that is read again later")
         slot = self.slots[dot.init]
         self.slots[dot.name] = slot
-        start = slot if shape.rows else f"(real *){slot}"
+        start = _reals(slot, shape.rows)
         if dot.scale is None:
             return start, 1, "(const vec *)nullptr"
         if not isinstance(dot.scale, str) or dot.scale not in self.slots:
@@ -220,7 +220,7 @@ class Printer(Groups):
     def place(self, name: str, shape: Shape, here: int) -> str:
         """The array of a dot's result; one row where it has no row axis."""
         slot = self.slots.get(name) or self.allocate(name, shape, here)
-        return slot if shape.rows else f"(real *){slot}"
+        return _reals(slot, shape.rows)
 
     def count(self, row: str | None) -> str:
         if row is None:
@@ -369,3 +369,8 @@ class Printer(Groups):
         with self.out.braces("for (int vi = 0; vi < VECTORS; vi++)"), self.loops(shape.rows):
             value = widen(self.operand(carry.next), carry.kind, True)
             self.keep(slot, shape, value)
+
+
+def _reals(slot: str, rows: tuple[str, ...]) -> str:
+    """An array as a pointer to reals; one without rows is declared as vectors."""
+    return slot if rows else f"(real *){slot}"
