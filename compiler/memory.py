@@ -64,6 +64,7 @@ def check_memory(steps: list[Step], sizes: Sizes, limit: int | None = None) -> N
             label="the biggest value",
             notes=[f"biggest value: {describe_sizes(_axes_around(biggest), sizes)} ({_shown(size)})"],
             helps=["check the meaning at smaller sizes, or raise `memory_limit`"],
+            facts={"needed": most, "limit": limit},
         )
 
 

@@ -117,12 +117,18 @@ def store(result: Result, value: Partial, sizes: Sizes) -> Tensor:
     if extra:
         raise CompilerFault("interpret", f"{result.shown} has undeclared axes: {', '.join(extra)}")
     if value.present is not None and not bool(value.present.all()):
+        index = _first(~value.present)
         raise AbsentOutput(
-            f"{result.shown} is absent at {describe_index(value.axes, _first(~value.present), sizes)}",
+            f"{result.shown} is absent at {describe_index(value.axes, index, sizes)}",
             at=result.span or result.value.span,
             label="absent there",
             notes=[f"sizes: {describe_sizes(value.axes, sizes)}"],
             helps=["say what stands there: `.otherwise(0)`"],
+            facts={
+                "index": {
+                    axis.name: _index(axis, at, sizes) for axis, at in zip(value.axes, index, strict=True)
+                }
+            },
         )
     full = value.over(axes).to(DTYPES[result.kind]).expand(box(axes, sizes))
     return full.reshape(stored_shape(result.items, sizes)).clone(memory_format=torch.contiguous_format)

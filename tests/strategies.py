@@ -97,6 +97,20 @@ def random_data(
             return torch.randn(dims, generator=generator, dtype=torch.complex64).to(DTYPES["complex"])
 
 
+def any_tensors(program: Program, sizes: Sizes) -> dict[str, Tensor]:
+    """Tensors for these sizes, the same each time."""
+    return {
+        each.leaf.name: random_data(
+            each.leaf,
+            stored_shape(each.items, sizes),
+            torch.Generator().manual_seed(number),
+            sizes,
+            torch.float64,
+        )
+        for number, each in enumerate(program.declarations)
+    }
+
+
 @st.composite
 def with_tensors(draw: Draw, program: Program, sizes: Sizes) -> Example:
     """The program with a tensor for each of its declarations; all reals have one dtype."""
@@ -124,29 +138,31 @@ def some_sizes(draw: Draw, most: int) -> Sizes:
 
 
 @st.composite
-def examples(draw: Draw, *, depth: int = 4, most: int = 5) -> Example:
-    """A well-typed program whose results are total, with tensors. Sizes are at most `most`."""
+def examples(draw: Draw, *, depth: int = 4, most: int = 5, filled: bool = True) -> Example:
+    """A well-typed program whose results are total, with tensors. Sizes are at most `most`. Where the
+    results are not `filled`, they may be absent somewhere."""
     sizes = draw(some_sizes(most))
     named = [axis for axis in sizes if axis != BATCH]
     fixed = draw(st.lists(st.sampled_from(named), unique=True, max_size=1))
     writer = Writer(draw, sizes, fixed)
     count = 2 if writer.chance(15) else 1
-    values = [result(writer, draw(st.integers(min(2, depth), depth))) for _ in range(count)]
+    fill = total if filled else lambda _, form: form
+    values = [result(writer, draw(st.integers(min(2, depth), depth)), fill) for _ in range(count)]
     updates = (update(writer),) if writer.chance(15) else ()
     values[0] = bound(writer, values, updates)
     program = assembled(writer, values, updates)
     return draw(with_tensors(program, sizes))
 
 
-def result(writer: Writer, depth: int) -> Form:
-    """A total value over signature axes, of any kind."""
+def result(writer: Writer, depth: int, fill: Callable[[Writer, Form], Form]) -> Form:
+    """A value over signature axes, of any kind."""
     axes = writer.some(writer.signature, least=1)
     kind = writer.pick(["real", "real", "real", "int", "bool"])
     write = {"real": writer.real, "int": writer.whole, "bool": writer.truth}[kind]
-    form = total(writer, write(depth, axes))
+    form = fill(writer, write(depth, axes))
     if kind == "bool" or not writer.chance(60):
         return form
-    return add(form, total(writer, writer.real(depth - 1, axes)))
+    return add(form, fill(writer, writer.real(depth - 1, axes)))
 
 
 def total(writer: Writer, form: Form) -> Form:

@@ -17,9 +17,13 @@ from plait.compiler.partial import batch
 from plait.compiler.storage import load_all
 from plait.compiler.to_fx import to_fx
 from plait.dsl.batch import expand_batch
+from plait.dsl.check import check, check_sizes
+from plait.dsl.mistakes import AbsentOutput
 from plait.dsl.program import BATCH, Program
+from plait.dsl.size_forms import program_axes
 from plait.dsl.sizes import bind_sizes
-from strategies import Example, examples
+from plait.dsl.totality import analyse
+from strategies import Example, any_tensors, examples
 
 Backend = Callable[[Program, Mapping[str, Tensor]], Mapping[str, Tensor]]
 """Runs a program on its tensors by name, and gives its results by name, as `interpret` does."""
@@ -78,6 +82,37 @@ def test_an_expanded_batch_means_the_same(example: Example) -> None:
     expanded = expand_batch(example.program, count)
     assert BATCH not in {axis for form in expanded.forms for axis in form.axes}
     alike(interpret(expanded, example.tensors), interpret(example.program, example.tensors), torch.float64)
+
+
+@settings(max_examples=100)
+@given(examples())
+def test_the_checker_lets_them_pass(example: Example) -> None:
+    check(example.program)
+    check_sizes(example.program, bind_sizes(example.program, shapes(example)))
+
+
+@settings(max_examples=200)
+@given(examples(depth=2, filled=False))
+def test_what_the_checker_passes_is_present(example: Example) -> None:
+    """Programs that may be absent somewhere: none that is proved, or checked for its sizes, is."""
+    try:
+        check(example.program)
+        check_sizes(example.program, bind_sizes(example.program, shapes(example)))
+    except AbsentOutput:
+        return
+    interpret(example.program, example.tensors)
+
+
+@settings(max_examples=200)
+@given(examples(depth=2, filled=False))
+def test_what_is_refuted_is_absent(example: Example) -> None:
+    """Where the checker is sure of an absence, the interpreter finds it at the sizes that it names."""
+    signature = {axis: 1 for axis in program_axes(example.program) if axis.size is None}
+    for _, absence in analyse(example.program).refuted:
+        if absence.surely:
+            sizes = {**signature, BATCH: (), **absence.sizes}
+            with pytest.raises(AbsentOutput):
+                interpret(example.program, any_tensors(example.program, sizes), sizes)
 
 
 @settings(max_examples=100)

@@ -439,6 +439,7 @@ def test_absent_output_names_the_index() -> None:
         "  help: say what stands there: `.otherwise(0)`\n"
         "  see: docs/errors.md#absent-output"
     )
+    assert caught.value.facts == {"index": {"...": (0, 0), "h": 3}}
 
 
 def test_an_absent_update_is_named() -> None:
