@@ -33,6 +33,8 @@ class Side:
     reduced: Axis
     key: Form
     offset: Form
+    centred: bool = True
+    """Whether the query's own place is among the keys, wherever it is."""
 
     @property
     def window(self) -> bool:
@@ -65,14 +67,14 @@ def attention_examples(draw: Draw, *, most: int = 7) -> Example:
     where, keeps_self = visible(writer, sides)
     (weights,) = build.softmax([(scores, writer.shuffled(over))], where)
     value = build.reduce("sum", [(mul(weights, build.at(v, reads)), writer.shuffled(over))])
-    if not keeps_self or writer.chance(30):
+    if not keeps_self or not all(each.centred for each in sides) or writer.chance(30):
         value = build.otherwise(value, Const(0.0))
     program = assembled(writer, (q, k, v), (scores, weights, value), radius)
     return draw(with_tensors(program, sizes))
 
 
 def side(writer: Writer, query: Axis, radius: Const) -> Side:
-    """A window, a dilated window, or all keys."""
+    """A window, perhaps dilated or off its centre, or all keys."""
     here = Coordinate(query)
     if writer.chance(40):
         keys = build.like_axis(query, f"{query.name}s")
@@ -80,6 +82,9 @@ def side(writer: Writer, query: Axis, radius: Const) -> Side:
     near = build.near_axis(f"d{query.name}", radius)
     dilation = writer.pick([1, 1, 2, 3])
     far = Coordinate(near) if dilation == 1 else mul(Const(dilation), Coordinate(near))
+    if writer.chance(15):  # some windows then lie wholly outside
+        away = add(far, Const(writer.pick([2, -1, -3])))
+        return Side(query, near, add(here, away), away, centred=False)
     return Side(query, near, add(here, far), far)
 
 
