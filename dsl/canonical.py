@@ -78,9 +78,9 @@ class _Numbering:
         ):
             for declaration in sorted(table, key=lambda each: each.leaf.name):
                 self._declaration(role, declaration)
-        for require in program.requires:
-            if require.predicate != Const(True):
-                self.lines.append(f"require {self._number(require.predicate)}")
+        for predicate in dict.fromkeys(require.predicate for require in program.requires):
+            if predicate != Const(True):
+                self.lines.append(f"require {self._number(predicate)}")
         for output in program.outputs:
             value = self._number(output.value)
             self.lines.append(f"output {json.dumps(output.name)} {self._items(output.items)} = {value}")
