@@ -9,6 +9,7 @@ from typing import Any, Self, cast, overload
 
 from . import canonical  # noqa: F401  # pyright: ignore[reportUnusedImport]  (programs compare by it)
 from .arguments import Request
+from .check import check
 from .compose import bind, compose
 from .definitions import Definition, python_definition
 from .errors import PlaitError
@@ -66,12 +67,12 @@ class Mixer:
             text = header if isinstance(header, str) else None
             mixer = cls(python_definition(function, text, span), properties)
             update_wrapper(cast("Function", mixer), function)
-            mixer.check()
+            mixer.check_defaults()
             return mixer
 
         return made(header) if callable(header) else made
 
-    def check(self) -> None:
+    def check_defaults(self) -> None:
         """Make the program if its static arguments have defaults, and raise what is wrong with it.
 
         A function that asks Python for a number which only the call knows is left until then.
@@ -123,7 +124,7 @@ class Mixer:
         """The program for static arguments, for sizes that are to be numbers, and for a mode.
 
         `without` are optional inputs that are left out. Raises UnknownArgument, InvalidArgument,
-        InvalidSize, and every mistake of the definition.
+        InvalidSize, and every mistake of the definition, as `dsl.check` finds them.
         """
         arguments = self.definition.arguments
         return self._made(arguments.request(statics_and_sizes, mode, without, here()))
@@ -133,7 +134,10 @@ class Mixer:
         if known is None:
             if len(self._programs) >= MOST_PROGRAMS:
                 self._programs.clear()
-            known = self._programs[request.key] = self.definition.make(request)
+            known = self.definition.make(request)
+            if request.spelled:
+                check(known, sized=False)
+            self._programs[request.key] = known
         return known
 
     # --- calls

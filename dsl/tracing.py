@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import CodeType, FrameType
 from typing import cast
 
-from . import build, build_special
+from . import build_special
 from .arguments import Arguments, Request, Static
 from .errors import CompilerFault, Label, PlaitError, raise_all
-from .mistakes import AxisSizeMismatch, InvalidHeader, KindMismatch, UndeclaredAxis
-from .program import Axis, Const, Coordinate, Form, Item, Leaf, Output, Program, Scalar, Size, children
-from .refusals import names
+from .mistakes import AxisSizeMismatch, InvalidHeader
+from .outputs import fitting
+from .program import Axis, Const, Coordinate, Form, Item, Leaf, Output, Program, Scalar, Size
 from .signature import OutputPlace, Signature
 from .size_forms import program_axes
 from .static import static
@@ -107,15 +107,10 @@ def _statics(request: Request) -> dict[str, Static]:
 
 
 def _program(traced: Traced, request: Request, trace: Trace, outputs: Sequence[Output]) -> Program | None:
-    updates = tuple(trace.updates.values())
-    roots = [*(output.value for output in outputs), *(update.value for update in updates)]
-    escaped = build_special.unbound(roots)
-    if escaped:
-        trace.mistakes.extend(map(build_special.escaped, escaped))
-        return None
     header = traced.signature
-    inputs = tuple(d for d in header.inputs if d.leaf.name not in request.without)
-    return Program(
+    # An optional input that this program is made with is one that it needs.
+    inputs = tuple(replace(d, optional=False) for d in header.inputs if d.leaf.name not in request.without)
+    program = Program(
         traced.name,
         inputs,
         tuple(outputs),
@@ -125,12 +120,15 @@ def _program(traced: Traced, request: Request, trace: Trace, outputs: Sequence[O
         parameters=tuple(trace.parameters.values()),
         buffers=tuple(trace.buffers.values()),
         draws=tuple(trace.draws.values()),
-        updates=updates,
+        updates=tuple(trace.updates.values()),
         requires=tuple(trace.requires),
         mode=request.mode,
         doc=traced.doc,
         span=header.span,
     )
+    if any(isinstance(form, Leaf) and form.role == "bound" for form in program.forms):
+        trace.mistakes.extend(map(build_special.escaped, build_special.unbound(program.roots)))
+    return None if trace.mistakes else program
 
 
 def _plain(request: Request) -> tuple[tuple[str, Scalar | str], ...]:
@@ -161,6 +159,8 @@ def _names(frame: FrameType | None, header: Signature, request: Request) -> Iter
 
 def _check_sizes(program: Program, traced: Traced, request: Request, trace: Trace) -> None:
     """Every size that was given is the size of something."""
+    if not request.sizes:
+        return
     axes = {*program_axes(_without_fixed(program)), *trace.asked, *traced.signature.axes}
     for name, _ in request.sizes:
         if Axis(name) not in axes:
@@ -210,7 +210,7 @@ def _outputs(header: Signature, values: Mapping[str, object], trace: Trace) -> I
         try:
             form = form_of(value, place.span)
             items = _resolved(place, form)
-            yield Output(place.name, _fitting(place, items, form), items, form.span or place.span)
+            yield Output(place.name, fitting(place, items, form), items, form.span or place.span)
         except PlaitError as error:
             trace.mistakes.append(error)
 
@@ -228,51 +228,3 @@ def _resolved(place: OutputPlace, value: Form) -> tuple[Item, ...]:
                 return named
 
     return tuple(tuple(map(axis, item)) for item in place.items)
-
-
-def _fitting(place: OutputPlace, items: Sequence[Item], value: Form) -> Form:
-    declared = {axis for item in items for axis in item}
-    extra = next((axis for axis in value.axes if axis not in declared), None)
-    if extra is not None:
-        raise _undeclared(place, value, extra)
-    lacking = tuple(axis for axis in declared if axis not in value.axes)
-    if lacking:
-        raise UndeclaredAxis(
-            f"output `{place.name}` is declared over {names(place.over)}, and its value lacks {names(lacking)}",
-            at=value.span or place.span, label=f"has axes {names(value.axes)}",
-            labels=[Label(place.span, "declared here")] if value.span else [],
-            helps=["add `zeros(...)` over the axes where the value is to be the same everywhere"],
-        )  # fmt: skip
-    if value.kind == "int" and place.kind == "real":
-        return build.apply("to_real", value, span=value.span)
-    if value.kind != place.kind:
-        raise KindMismatch(
-            f"output `{place.name}` is declared {place.kind}, and its value is {value.kind}",
-            at=value.span or place.span, label=f"this is {value.kind}",
-            labels=[Label(place.span, "declared here")] if value.span else [],
-            helps=[f"declare it in the header: `{place.name}[...]: {value.kind}`"],
-        )  # fmt: skip
-    return value
-
-
-def _undeclared(place: OutputPlace, value: Form, extra: Axis) -> UndeclaredAxis:
-    """Points at the statement that brought the axis in."""
-    entered = _entrance(value, extra)
-    at = entered.span or value.span or place.span
-    labels = [Label(place.span, f"declared over {names(place.over)}")] if at != place.span else []
-    return UndeclaredAxis(
-        f"output `{place.name}` has axis `{extra.name}`, which its declaration lacks", at=at,
-        label=f"`{extra.name}` comes in here", labels=labels,
-        notes=[f"axes of the value: {names(value.axes)}"],
-        helps=[f"reduce it, `x.sum({extra.name})`, read one index of it, or declare it in the header"],
-    )  # fmt: skip
-
-
-def _entrance(value: Form, axis: Axis) -> Form:
-    """The form below `value` where some operands have the axis and others do not, or its leaf."""
-    while True:
-        operands = children(value)
-        having = [each for each in operands if axis in each.axes]
-        if not having or len(having) < sum(1 for each in operands if each.axes):
-            return value
-        value = having[0]

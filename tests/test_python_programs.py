@@ -302,6 +302,7 @@ def dilated(x):
 
 @mixer("xt[b, c, h, w] -> o[b, c2, h, w]")
 def bpa(xt, *, C: int = 8, sg: float = 2.0):
+    require(c.size == C)
     c2 = axis("c2", 2 * C)
     h2, w2 = h.like(), w.like()
     dh, dw = near("dh dw", 1)
@@ -340,7 +341,7 @@ def sgconv(x, *, S: int = 3, mu: float = 0.5):
 @mixer("y[b, d], bound[v]: int -> logits[b, v]")
 def chain_logits(y, bound):
     v = axes("v")
-    return (param("output.weight", v, d) * y).sum(d, where=d < bound)
+    return (param("output.weight", v, d) * y).sum(d, where=d < bound).otherwise(0)
 
 
 @mixer("x[b, c, n] -> z[b, n]")
@@ -376,7 +377,8 @@ def test_every_program_traces_in_both_modes() -> None:
             statics: dict[str, Any] = STATICS.get(name, {})
             program = each.program(mode=mode_, **statics)
             assert program.mode == mode_
-            assert program == Mixer(each.definition).program(mode=mode_, **statics)
+            again = each.definition.arguments.request(statics, mode_, (), None)
+            assert program == each.definition.make(again)
 
 
 def test_layers_prefix_their_keys_and_splice_buffers_in() -> None:
