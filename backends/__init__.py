@@ -1,5 +1,5 @@
-"""Kernels -> sources -> callables, and the calls on tensors. triton is imported at its first use only:
-this module is the lazy door to it."""
+"""Kernels -> sources -> callables, and the calls on tensors. The compiler and triton are imported at
+their first use only: this module is the lazy door to both."""
 
 from __future__ import annotations
 
@@ -8,8 +8,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ..compiler.kernel import Kernel
+    from ..compiler.kernel import Kernel, RealType
+    from ..dsl.program import Program
+    from .assemble import Assembler
     from .executable import Built
+
+
+def assembler(program: Program, backend: str, real: RealType) -> Assembler:
+    """The compiler proper, which a call that finds its kernels in the cache never needs."""
+    return import_module(".assemble", __package__).Assembler(program, backend, real)
 
 
 def triton_build() -> Callable[[Kernel], Built]:

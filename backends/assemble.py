@@ -21,7 +21,6 @@ from ..dsl.program import Axis, Form, Item, Leaf, Program, walk
 from ..dsl.size_forms import evaluate_size
 from . import triton_build
 from .cpp.launch import build as build_cpp
-from .cpp.widths import LARGE
 from .executable import Built, Call, Executable, Slot, ground, packs_of, shape_of
 
 CPU_LOOPS = 1
@@ -91,8 +90,6 @@ class Assembler:
     real: RealType
     target: CpuTarget = field(default_factory=this_cpu)
     _planned: Planned | None = field(default=None, repr=False)
-
-    LARGE = LARGE
 
     @property
     def planned(self) -> Planned:

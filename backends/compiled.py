@@ -9,7 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
@@ -20,11 +20,14 @@ from ..dsl.canonical import canonical
 from ..dsl.mistakes import NotFused, UnknownArgument, UnknownBackend, WrongDevice, WrongDtype
 from ..dsl.ops import Kind
 from ..dsl.program import BATCH, Axis, Form, Program
-from ..dsl.size_forms import Sizes
+from ..dsl.size_forms import Sizes, evaluate_size
 from ..dsl.sizes import Binder, expand_batch
-from .assemble import Assembler
+from . import assembler
 from .cache import digest, machine_digest, read_index, sources_digest, write_index
-from .executable import Call, Executable, dtype_of, packed_shape, unpack
+from .executable import LARGE, Call, Executable, dtype_of, packed_shape, unpack
+
+if TYPE_CHECKING:
+    from .assemble import Assembler
 
 BackendName = Literal["reference", "cpp", "triton"]
 OnUnfused = Literal["warn", "error", "quiet"]
@@ -65,7 +68,7 @@ class Compiled:
     dtype: torch.dtype | None = None
     on_unfused: OnUnfused = "warn"
     _binder: Binder | None = field(default=None, repr=False)
-    _assemblers: dict[object, Assembler] = field(default_factory=dict[object, Assembler], repr=False)
+    _assemblers: dict[object, Assembler] = field(default_factory=dict, repr=False)
     _executables: dict[object, Executable] = field(default_factory=dict[object, Executable], repr=False)
     _prepared: dict[object, Prepared] = field(default_factory=dict[object, Prepared], repr=False)
     _shapes: dict[object, Shapes] = field(default_factory=dict[object, Shapes], repr=False)
@@ -240,7 +243,7 @@ class Compiled:
         """The planned program with `batch` batch dimensions."""
         key = (batch, backend, real)
         if key not in self._assemblers:
-            self._assemblers[key] = Assembler(expand_batch(self.program, batch), backend, real)
+            self._assemblers[key] = assembler(expand_batch(self.program, batch), backend, real)
         return self._assemblers[key]
 
     def _executable(
@@ -248,14 +251,14 @@ class Compiled:
     ) -> Executable:
         """From memory, from the index, or by compiling."""
         self._text = self._text or canonical(self.program)
-        large = "large" if max(sizes.values(), default=0) > Assembler.LARGE else "small"
+        large = "large" if max(sizes.values(), default=0) > LARGE else "small"
         place = digest(self._text, str(batch), backend, real, large, sources_digest(), machine_digest())
         shapes = self._shapes.get(place) or read_index(place, Shapes)
         if shapes is None:
             shapes = Shapes(self.assembler(batch, backend, real).shape_forms())
             write_index(place, shapes)
         self._shapes[place] = shapes
-        known = Assembler.evaluate(shapes.forms, sizes)
+        known = tuple(evaluate_size(form, sizes) for form in shapes.forms)
         key = digest(place, repr(known))
         executable = self._executables.get(key) or read_index(key, Executable)
         if executable is None:

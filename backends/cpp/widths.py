@@ -7,9 +7,9 @@ then leave 32 bits is printed with 64-bit lanes always, any other one only for l
 from __future__ import annotations
 
 from ...compiler.kernel import Kernel, Let, Load, Operand
+from ..executable import LARGE
 from .layout import Layout, every
 
-LARGE = 16384
 LIMIT = 2**31 - 1
 
 
