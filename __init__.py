@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING
 # fmt: off
 # isort: off
 if TYPE_CHECKING:
+    from .api import (
+        Mixer as Mixer, aot as aot, compile as compile, load as load, mixer as mixer, parse as parse,
+    )
     from .dsl.calculus import (
         as_if as as_if, fft as fft, ifft as ifft, irfft as irfft, jvp as jvp,
         on_gradient as on_gradient, rfft as rfft, solve as solve, sort_indices as sort_indices,
@@ -36,7 +39,6 @@ if TYPE_CHECKING:
         xavier_normal as xavier_normal, xavier_uniform as xavier_uniform,
     )
     from .dsl.layers import Layer as Layer, layer as layer
-    from .dsl.mixer import Mixer as Mixer, mixer as mixer
     from .dsl.pointwise import (
         ceil as ceil, conj as conj, cos as cos, cplx as cplx, erf as erf, exp as exp,
         expm1 as expm1, floor as floor, im as im, log as log, log1p as log1p, maximum as maximum,
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
 # fmt: on
 
 _NAMES = {
+    "api": "Mixer aot compile load mixer parse",
     "dsl.calculus": "as_if fft ifft irfft jvp on_gradient rfft solve sort_indices stop topk_indices vjp",
     "dsl.declarations": "buffer draw mode param require update",
     "dsl.domains": "Union softmax union",
@@ -64,7 +67,6 @@ _NAMES = {
         "trunc_normal uniform xavier_normal xavier_uniform"
     ),
     "dsl.layers": "Layer layer",
-    "dsl.mixer": "Mixer mixer",
     "dsl.pointwise": (
         "ceil conj cos cplx erf exp expm1 floor im log log1p maximum minimum precise re relu round_ "
         "sigmoid sign sin sqrt tanh to_int to_real trunc"
