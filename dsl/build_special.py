@@ -30,9 +30,11 @@ from .program import (
     Jvp,
     Leaf,
     Library,
+    Map,
     OnGradient,
     Require,
     Scan,
+    Size,
     Vjp,
     children,
     walk,
@@ -277,8 +279,26 @@ def vjp(value: Form, at: Form, pulled: Form, span: Span | None = None) -> Form:
 # --- libraries
 
 
+def _extent(form: Form) -> Form:
+    """A size in terms of the axes that are given, those made from others put in."""
+
+    def operands(each: Form) -> tuple[Form, ...]:
+        return (each.axis.size,) if isinstance(each, Size) and each.axis.size is not None else children(each)
+
+    known: dict[Form, Form] = {}
+    for each in walk((form,), operands):
+        match each:
+            case Size(axis=Axis(size=Form() as extent)):
+                known[each] = known[extent]
+            case Map(op=op, args=args):
+                known[each] = apply(op, *(known[arg] for arg in args))
+            case _:
+                known[each] = each
+    return known[form]
+
+
 def _same_size(one: Axis, other: Axis, expected: Form, found: Form, who: str, span: Span | None) -> None:
-    if expected != found:
+    if _extent(expected) != _extent(found):
         raise InvalidSize(
             f"`{who}` needs axes `{one.name}` and `{other.name}` whose sizes fit", at=span, label="here",
             helps=[f"make the new axis from the old one: `{other.name} = {one.name}.like()`"]
