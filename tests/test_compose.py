@@ -36,6 +36,7 @@ from plait.dsl.mistakes import (
     UndeclaredAxis,
     UnknownAxis,
 )
+from plait.dsl.mixer import Mixer as LanguageMixer
 from plait.dsl.program import BATCH, Axis, Const, Leaf, OnGradient, Scan
 
 b, c, d, e, h, m, n, t, w, y = axes("b c d e h m n t w y")
@@ -438,4 +439,4 @@ def test_whole_numbers_may_stand_for_real_ones() -> None:
 
 def test_a_call_without_values_is_the_faces() -> None:
     with pytest.raises(InvalidArgument, match="is called on int, and this class of mixers takes values only"):
-        Mixer(window.definition)(3)
+        LanguageMixer(window.definition)(3)
