@@ -10,7 +10,7 @@ from ..dsl.size_forms import Extent
 from .kernel import Kernel, Stream, StreamAxis
 from .pipeline import Planned
 from .plan import Edge, Group, Plan, Stored
-from .work import Term, least_bytes, operations
+from .work import Term, formula_of, least_bytes, operations, traffic, word_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ def _group(
     kernel: Kernel | None,
     sizes: Mapping[Axis, Extent] | None,
 ) -> list[str]:
-    axes = ", ".join(axis.name for axis in group.result.axes)
+    axes = ", ".join(word_of(axis) for axis in group.result.axes)
     lines = [f"  {group.result.name}[{axes}]: {_family(group)}"]
     if kernel is not None:
         lines.append(f"    schedule   {_schedule(kernel)}")
@@ -98,9 +98,9 @@ def _loop(axis: StreamAxis) -> str:
 
 
 def _sum(terms: Iterable[Term], sizes: Mapping[Axis, Extent] | None) -> str:
-    shown = sorted(terms, key=lambda term: (-len(term.axes), -term.count))
-    text = " + ".join(str(term) for term in shown[:4]) + (" + ..." if len(shown) > 4 else "")
-    return text if sizes is None else f"{text} = {sum(term.at(sizes) for term in shown):,}"
+    found = list(terms)
+    text = formula_of(found)
+    return text if sizes is None else f"{text} = {sum(term.at(sizes) for term in found):,}"
 
 
 def _edges(plan: Plan) -> list[str]:
@@ -111,4 +111,4 @@ def _edges(plan: Plan) -> list[str]:
 
 
 def _stored(edge: Edge) -> str:
-    return f"{edge.producer}, because {edge.reason} ({edge.traffic} bytes)"
+    return f"{edge.producer}, because {edge.reason} ({traffic(edge.value)} bytes)"

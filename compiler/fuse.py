@@ -42,7 +42,6 @@ from .attention_family import Attention, match_attention, must_store
 from .graphs import condense, topological_order
 from .plan import Edge, Group, Plan, Stored
 from .to_fx import META, Typed
-from .traffic import traffic
 
 MOST_WORK = 400
 """Operations that one element of a stored value may repeat of pointwise values before they are stored."""
@@ -254,9 +253,9 @@ class Fusion:
                 source = wishes[producer] if producer in wishes else str(operand.name)
                 target = wishes[consumer] if consumer in wishes else str(node.name)
                 if producer in names:
-                    yield Edge(source, target, False, self.reasons[producer], traffic(producer))
+                    yield Edge(source, target, False, self.reasons[producer], producer)
                 else:
-                    yield Edge(source, target, True, "computed where it is read")
+                    yield Edge(source, target, True, "computed where it is read", producer)
 
 
 def form_of(node: Node) -> Form | None:

@@ -36,6 +36,7 @@ from .kernel import Carry, Operand, StreamAxis
 from .kernel_builder import Builder, Tile
 from .plan import Stored
 from .reductions import REDUCTIONS
+from .work import word_of
 
 Env = Mapping[Axis, Operand]
 
@@ -71,7 +72,7 @@ class Lowering:
         if value is not None:
             return value
         if form not in self.numbers:
-            wish = plain(form.axis) if isinstance(form, Size) else "n"
+            wish = word_of(form.axis) if isinstance(form, Size) else "n"
             self.numbers[form] = self.builder.number(f"{wish}_size")
         return self.numbers[form]
 
@@ -86,7 +87,7 @@ class Lowering:
 
     def coordinate(self, axis: Axis, wish: str = "") -> str:
         """A new tile axis that runs over the range of `axis`."""
-        name = self.builder.axis(wish or plain(axis))
+        name = self.builder.axis(wish or word_of(axis))
         self.ranges[name] = {self.range_key(axis)}
         return name
 
@@ -261,11 +262,6 @@ class Lowering:
         lowest = self.low(axis)
         stop = self.builder.let("add", lowest, self.extent(axis), kind="int")
         return StreamAxis(name, lowest, stop, 1)
-
-
-def plain(axis: Axis) -> str:
-    """A word for an axis: batch axes have none of their own."""
-    return axis.name.replace("..", "batch") if axis.name.startswith("..") else axis.name
 
 
 def constant_value(form: Form, known: Mapping[Axis, int]) -> int | None:

@@ -42,8 +42,8 @@ class Edge:
     consumer: str
     fused: bool
     reason: str
-    traffic: str = ""
-    """Bytes written and read because of it, as a formula in the sizes."""
+    value: Form
+    """What flows along it; `work.traffic` counts its bytes."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,9 +17,10 @@ from ..dsl.program import Axis, Const, Coordinate, Form, Map
 from .attention_family import Attention, Key, Side
 from .kernel import Carry, Grid, Kernel, Local, Operand, RealType, StreamAxis
 from .kernel_builder import INF, Builder, Tile
-from .lower import Env, Lowering, plain
+from .lower import Env, Lowering
 from .plan import Stored
 from .prune import prune
+from .work import word_of
 from .written import Written
 
 
@@ -138,7 +139,7 @@ class Streaming:
     def _stream(self, inside: Operand) -> None:
         match, builder, lowering = self.match, self.builder, self.lowering
         query = lowering.value(match.query, self.env, inside).value if match.query is not None else None
-        keys = {key: lowering.coordinate(key.axis, f"{plain(key.axis)}_key") for key in match.keys}
+        keys = {key: lowering.coordinate(key.axis, f"{word_of(key.axis)}_key") for key in match.keys}
         stream = tuple(self._bounds(key, name, i) for i, (key, name) in enumerate(keys.items()))
         rows = tuple(str(self.env[axis]) for axis in self.tiles)
         outputs = tuple(str(self.env[axis]) for axis in match.outputs)

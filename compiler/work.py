@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from ..dsl.algebra import formula
 from ..dsl.build import size
-from ..dsl.program import Axis, Const, Form, Leaf, Map, Otherwise, Reduce, When, children, walk
-from ..dsl.size_forms import Extent, evaluate_size, spell
+from ..dsl.ops import Kind
+from ..dsl.program import Axis, Form, Leaf, Map, Otherwise, Reduce, When, children, walk
+from ..dsl.size_forms import Extent, evaluate_size, is_batch
 from .plan import Group, Stored
-from .traffic import BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,15 +32,34 @@ class Term:
             total *= evaluate_size(size(axis), sizes)
         return total
 
-    def __str__(self) -> str:
-        number, symbols = self.count, list[str]()
-        for axis in self.axes:
-            extent = size(axis)
-            if isinstance(extent, Const) and isinstance(extent.value, int):
-                number *= extent.value
-            else:
-                symbols.append(axis.name if axis.serial == 0 else f"({spell(extent)})")
-        return "*".join([str(number), *symbols])
+
+def word_of(axis: Axis) -> str:
+    """A word for an axis: batch axes have none of their own."""
+    return axis.name.replace("..", "batch") if is_batch(axis) else axis.name
+
+
+def joined(terms: Iterable[Term]) -> tuple[Term, ...]:
+    """Terms over the same axes added up, largest domains first."""
+    counts: dict[frozenset[Axis], Term] = {}
+    for term in terms:
+        key = frozenset(term.axes)
+        before = counts[key].count if key in counts else 0
+        counts[key] = Term(before + term.count, term.axes)
+    return tuple(sorted(counts.values(), key=lambda term: (-len(term.axes), -term.count)))
+
+
+def formula_of(terms: Iterable[Term]) -> str:
+    """The terms as one formula in the sizes."""
+    return formula([(term.count, [size(axis) for axis in term.axes]) for term in terms])
+
+
+def traffic(form: Form) -> str:
+    """Bytes of writing a value once and reading it once, reals at float32: `8*h*w`."""
+    return formula_of([Term(2 * BYTES[form.kind], form.axes)])
+
+
+BYTES: dict[Kind, int] = {"bool": 1, "int": 8, "real": 4, "complex": 8}
+"""Bytes of one element; reals at float32."""
 
 
 def operations(group: Group, stored: Mapping[Form, Stored]) -> tuple[Term, ...]:
@@ -49,14 +69,12 @@ def operations(group: Group, stored: Mapping[Form, Stored]) -> tuple[Term, ...]:
     def below(form: Form) -> tuple[Form, ...]:
         return () if form in stored and form != root else children(form)
 
-    counts: dict[frozenset[Axis], tuple[int, tuple[Axis, ...]]] = {}
+    found: list[Term] = []
     for form in walk((root,), below):
         if (form in stored and form != root) or form.kind not in ("real", "complex"):
             continue
-        for term in _terms(form):
-            key = frozenset(term.axes)
-            counts[key] = (counts.get(key, (0, ()))[0] + term.count, term.axes)
-    return tuple(Term(count, axes) for count, axes in counts.values())
+        found += _terms(form)
+    return joined(found)
 
 
 def _terms(form: Form) -> Iterable[Term]:
@@ -82,4 +100,4 @@ def least_bytes(group: Group, stored: Mapping[Form, Stored], real_bytes: int) ->
     ]
     width = {"real": real_bytes, "complex": 2 * real_bytes}
     tensors = [*read, root]
-    return tuple(Term(width.get(form.kind, BYTES[form.kind]), form.axes) for form in tensors)
+    return joined(Term(width.get(form.kind, BYTES[form.kind]), form.axes) for form in tensors)

@@ -7,7 +7,10 @@ program is never checked again, so that importing plait or running a compiled pr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+
+from .program import Const, Form, Map, Size, walk
+from .size_forms import is_batch, size_operands
 
 
 def surely_nonnegative(terms: Mapping[tuple[int, ...], int], nonnegative: Callable[[int], bool]) -> bool:
@@ -29,3 +32,36 @@ def surely_nonnegative(terms: Mapping[tuple[int, ...], int], nonnegative: Callab
             return False
         sign *= 1 if min(coefficients) >= 0 else -1
     return sign > 0 or content == 0
+
+
+def formula(terms: Sequence[tuple[int, Sequence[Form]]]) -> str:
+    """A sum of products of sizes, each with its count, expanded and collected: `16*c*h*w + 4*c`.
+
+    Sizes are forms over axes; divisions that do not come out stay `floor(...)`.
+    """
+    import sympy
+
+    def of(form: Form) -> object:
+        made: dict[Form, object] = {}
+        for each in walk((form,), size_operands):
+            match each:
+                case Const(value=value):
+                    made[each] = sympy.Integer(value)
+                case Size(axis=axis) if axis.size is not None:
+                    made[each] = made[axis.size]
+                case Size(axis=axis):
+                    name = axis.name.replace("..", "batch") if is_batch(axis) else axis.name
+                    made[each] = sympy.Symbol(name, positive=True, integer=True)
+                case Map(op=op, args=args):
+                    made[each] = operations[op](*(made[arg] for arg in args))
+                case _:
+                    raise ValueError(f"{type(each).__name__} is no arithmetic on sizes")
+        return made[form]
+
+    operations = {
+        "add": lambda a, b: a + b, "sub": lambda a, b: a - b, "mul": lambda a, b: a * b, "neg": lambda a: -a,
+        "floordiv": lambda a, b: sympy.floor(a / b), "mod": sympy.Mod, "minimum": sympy.Min,
+        "maximum": sympy.Max, "pow": lambda a, b: a**b, "abs": sympy.Abs,
+    }  # fmt: skip
+    total = sympy.Add(*(count * sympy.Mul(*(of(each) for each in sizes)) for count, sizes in terms))
+    return str(sympy.expand(total))
