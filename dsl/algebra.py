@@ -8,6 +8,7 @@ program is never checked again, so that importing plait or running a compiled pr
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from .program import Const, Form, Map, Size, walk
 from .size_forms import is_batch, size_operands
@@ -41,8 +42,8 @@ def formula(terms: Sequence[tuple[int, Sequence[Form]]]) -> str:
     """
     import sympy
 
-    def of(form: Form) -> object:
-        made: dict[Form, object] = {}
+    def of(form: Form) -> Any:
+        made: dict[Form, Any] = {}
         for each in walk((form,), size_operands):
             match each:
                 case Const(value=value):
