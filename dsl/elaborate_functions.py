@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from . import build, build_special
 from .elaborate_forms import last_of
 from .elaborate_values import Result, Steps, Values
-from .mistakes import KindMismatch, UnknownArgument
+from .mistakes import InvalidArgument, KindMismatch, UnknownArgument
 from .ops import OPS
 from .program import At, Axis, Const, Coordinate, Form, Leaf, Map, Size
 from .source import Span
@@ -30,7 +30,7 @@ BUILDERS: Mapping[str, tuple[int, Callable[..., Form]]] = {
 USUAL = {
     "size": "size(h)", "index": "index(h)", "zeros": "zeros(b, c)", "trust": "trust(i, v)",
     "cases": "cases(p: x, q: y)", "on_gradient": "on_gradient(x, g: rule)", "jvp": "jvp(y, x: dx)",
-    "steps": "steps(o)", "unfolded": "unfolded(1 + 2)",
+    "steps": "steps(o)", "complex": "complex(0.0, 1.0)", "unfolded": "unfolded(1 + 2)",
 }  # fmt: skip
 """How the calls with arguments of their own are written."""
 
@@ -171,6 +171,21 @@ def _steps_of(values: Values, node: Call) -> Steps:
     return build_special.steps(whole, values.trace.bound_name("steps"), node.span)
 
 
+def _complex(values: Values, node: Call) -> Steps:
+    """A complex constant of two real ones, whatever these are; `cplx` makes one of values."""
+    args = yield from _values(values, node, 2)
+    match args:
+        case None:
+            return None
+        case [Const(value=float() | int() as re), Const(value=float() | int() as im)]:
+            return Const(complex(re, im), span=node.span)
+        case _:
+            raise InvalidArgument(
+                "`complex` takes two real numbers", at=node.span, label="here",
+                helps=["`cplx(x, y)` makes a complex value of two real ones"],
+            )  # fmt: skip
+
+
 def _unfolded(values: Values, node: Call) -> Steps:
     """The operation as it stands: constants are not computed, nothing is left out.
 
@@ -222,5 +237,5 @@ def _raw_read(values: Values, node: Read) -> Steps:
 
 SPECIAL: Mapping[str, Callable[[Values, Call], Steps]] = {
     "size": _size, "index": _index, "zeros": _zeros, "trust": _trust, "cases": _cases, "jvp": _jvp,
-    "on_gradient": _on_gradient, "steps": _steps_of, "unfolded": _unfolded,
+    "on_gradient": _on_gradient, "steps": _steps_of, "complex": _complex, "unfolded": _unfolded,
 }  # fmt: skip

@@ -15,11 +15,11 @@ from .initialisers import read_initialiser
 from .mistakes import AxisSizeMismatch, InvalidArgument, InvalidSyntax, UndeclaredAxis, UnknownArgument
 from .program import Axis, Const, Coordinate, Declaration, Form, Item, Leaf, Size
 from .scope import Scope
-from .source import Span
 from .syntax import (
     Assignment,
     AxisStatement,
     DocStatement,
+    Expression,
     LikeStatement,
     MixerAst,
     ModeStatement,
@@ -149,13 +149,12 @@ def _tensor(site: Site, statement: TensorStatement) -> None:
     if items is None or of is None:
         site.scope.give(name, None, is_output=True)
         return
-    if statement.init is not None and statement.init in span.text:
-        _check_init(statement.init, span)
+    init = None if statement.init is None else _initial(statement.init)
     over = tuple(axis for item in items for axis in item)
     kind = "int" if tensor.kind == "index" else tensor.kind
     leaf = Leaf(ROLES[statement.table], statement.key, over, kind, of[0][0] if of else None, span=span)
     trainable = statement.table == "parameters" and not statement.frozen
-    declaration = Declaration(leaf, items, False, trainable, statement.init, statement.also, span)
+    declaration = Declaration(leaf, items, False, trainable, init, statement.also, span)
     site.scope.give(name, leaf, is_output=True)
     declared(site.trace, statement.table, declaration, span)
 
@@ -246,11 +245,15 @@ def _give(site: Site, name: Name, form: Form | None) -> None:
         site.names.append((name.text, form))
 
 
-def _check_init(init: str, span: Span) -> None:
-    """An initial value that is written without quotes is one that the module knows."""
+def _initial(init: Expression) -> str:
+    """An initial value as it is written. Without quotes it is one that every module knows."""
+    if isinstance(init, Name) and init.quoted:
+        return init.text
+    text = " ".join(init.span.text.split())
     try:
-        read_initialiser(init)
+        read_initialiser(text)
     except PlaitError as error:
         raise InvalidArgument(
-            error.message, at=span, label="here", notes=error.notes, helps=error.helps
+            error.message, at=init.span, label="here", notes=error.notes, helps=error.helps
         ) from None
+    return text

@@ -329,20 +329,15 @@ def _declared(
         if name in given:
             raise InvalidSyntax(f"`{name}` is said twice", at=where, label="again here")
         given[name] = value
-    init = given.get("init")
+    init = cast("Expression | None", given.get("init"))
     table: dict[str, Literal["parameters", "buffers", "draws"]] = {
         "param": "parameters", "buffer": "buffers", "draw": "draws",
     }  # fmt: skip
     return TensorStatement(
         table[str(word)], tensor, tensor.name if key is None else text_of(key),
-        None if init is None else _written(cast(Expression, init)), "frozen" in given,
+        init, "frozen" in given,
         cast(tuple[str, ...], given.get("also", ())), joined(span_of(word), where),
     )  # fmt: skip
-
-
-def _written(init: Expression) -> str:
-    """An initial value as it is written; in quotes, what they hold."""
-    return init.text if isinstance(init, Name) and init.quoted else init.span.text
 
 
 def _no_sizes(tensor: HeaderTensor) -> None:

@@ -186,7 +186,7 @@ class TensorStatement:
     table: Literal["parameters", "buffers", "draws"]
     tensor: HeaderTensor
     key: str
-    init: str | None
+    init: Expression | None
     frozen: bool
     also: tuple[str, ...]
     span: Span

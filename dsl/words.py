@@ -29,7 +29,7 @@ CONSTANTS = ("true", "false", "inf", "nan", "pi")
 
 SUGAR = (
     "when", "select", "present", "clamp", "reflect", "cdiv", "size", "index", "zeros", "trust", "cases",
-    "as_if", "stop", "on_gradient", "jvp", "vjp", "last", "steps", "unfolded",
+    "as_if", "stop", "on_gradient", "jvp", "vjp", "last", "steps", "complex", "unfolded",
 )  # fmt: skip
 """The calls of the text that are no scalar operation."""
 

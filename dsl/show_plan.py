@@ -1,0 +1,308 @@
+"""Which parts of a program become statements, in which order, under which names."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from .program import (
+    BATCH,
+    At,
+    Axis,
+    Const,
+    Coordinate,
+    Form,
+    Item,
+    Leaf,
+    Library,
+    Map,
+    OnGradient,
+    Place,
+    Program,
+    Reduce,
+    Scan,
+    Size,
+    children,
+    walk,
+)
+from .show_ranges import Range, range_of
+from .sugar import Cat, Fold, Plain, Sugar, Zeros, sugar
+from .words import CALLS, CONSTANTS, RESERVED, is_name
+
+MOST_NESTED, MOST_PARTS = 10, 40
+"""An expression that is deeper, or has more parts, is broken into statements."""
+
+MOST_NESTED_BY_AUTHOR, MOST_PARTS_BY_AUTHOR = 30, 150
+"""The same where the author gave names: what was written as one expression stays one."""
+
+MOST_INDEX_PARTS = 8
+"""Arithmetic on indices up to this size is repeated rather than named."""
+
+
+ATOMS = (Leaf, Const, Size, Coordinate)
+"""What has no statement of its own."""
+
+
+def fresh(axis: Axis) -> bool:
+    """Whether a statement must make the axis."""
+    return axis.serial != 0
+
+
+def declared_axes(items: Iterable[Item]) -> Iterator[Axis]:
+    for item in items:
+        yield from item
+
+
+@dataclass(slots=True)
+class Plan:
+    """The facts by which a program is written down.
+
+    `order` holds every form that is printed, operands before users; `lets` those that get a
+    statement of their own, with their names; `axes` the names of axes.
+    """
+
+    program: Program
+    sugar: dict[Form, Sugar] = field(default_factory=dict[Form, Sugar])
+    ranges: dict[Axis, Range] = field(default_factory=dict[Axis, Range])
+    variables: dict[Leaf, tuple[Axis | None, Form | None]] = field(
+        default_factory=dict[Leaf, "tuple[Axis | None, Form | None]"]
+    )
+    order: list[Form] = field(default_factory=list[Form])
+    lets: dict[Form, str] = field(default_factory=dict[Form, str])
+    tensors: dict[Leaf, str] = field(default_factory=dict[Leaf, str])
+    axes: dict[Axis, str] = field(default_factory=dict[Axis, str])
+    used: set[str] = field(default_factory=set[str])
+    _author: dict[Form, str] = field(default_factory=dict[Form, str])
+    _looked: set[Form] = field(default_factory=set[Form])
+
+    def __post_init__(self) -> None:
+        program = self.program
+        for name, form in program.names:
+            if not isinstance(form, ATOMS):
+                self._author.setdefault(form, name)
+        for form in program.forms:
+            self._variables(form)
+        self.order = list(walk(self.roots(), self._operands))
+        self._name_header()
+        self._name_axes()
+        self._name_tensors()
+        self._name_values()
+
+    def roots(self) -> list[Form]:
+        """What the text must compute, in the order in which it says it."""
+        program = self.program
+        reachable = set(program.forms)
+        stored = (d.leaf for d in (*program.parameters, *program.buffers, *program.draws))
+        return [
+            *(require.predicate for require in program.requires),
+            *stored,
+            *(form for form in self._author if form in reachable),
+            *program.roots,
+            *(declaration.leaf for declaration in program.inputs),
+            *(Size(axis) for output in program.outputs for axis in declared_axes(output.items)),
+        ]
+
+    def _variables(self, form: Form) -> None:
+        """Where a bound variable comes from: the scanned axis and the first value, or what it is the
+        cotangent of."""
+        match form:
+            case Scan(axis=axis, carries=carries):
+                for carry in carries:
+                    self.variables.setdefault(carry.previous, (axis, carry.init))
+            case OnGradient(value=value, cotangent=cotangent):
+                same = set(cotangent.over) == set(value.axes) and cotangent.kind == value.kind
+                self.variables.setdefault(cotangent, (None, value if same else None))
+            case _:
+                pass
+
+    # --- what a form prints
+
+    def found(self, form: Form) -> Sugar | None:
+        """The sugar of a form; each form is looked at once."""
+        if form not in self._looked:
+            self._looked.add(form)
+            made = sugar(form, lambda inner: inner in self._author)
+            if made is not None:
+                self.sugar[form] = made
+        return self.sugar.get(form)
+
+    def parts(self, form: Form) -> tuple[Form, ...]:
+        """The forms that stand in its expression."""
+        match self.found(form):
+            case Fold(domains=domains, args=args):
+                return (*(d.where for d in domains if d.where is not None), *args)
+            case Plain(args=args) | Cat(args=args):
+                return args
+            case Zeros():
+                return ()
+            case None:
+                pass
+        match form:
+            case Leaf() if form in self.variables:
+                _, value = self.variables[form]
+                return () if value is None else (value,)
+            case Scan(carries=carries, until=until):
+                found: list[Form] = []
+                for carry in carries:
+                    found += [carry.previous, carry.step]
+                    if self.variables[carry.previous][1] != carry.init:
+                        found.append(carry.init)
+                return (*found, *(() if until is None else (until,)))
+            case _:
+                return children(form)
+
+    def mentioned(self, form: Form) -> tuple[Axis, ...]:
+        """The axes that its expression names."""
+        match self.found(form):
+            case Fold(domains=domains):
+                return tuple(axis for domain in domains for axis in domain.axes)
+            case Cat(over=over, new=new):
+                return (*over, new)
+            case Zeros(axes=axes):
+                return axes
+            case Plain():
+                return ()
+            case None:
+                pass
+        match form:
+            case Size(axis=axis) | Coordinate(axis=axis) | Scan(axis=axis):
+                return (axis,)
+            case Leaf(over=over, ranges_over=ranges_over):
+                return over if ranges_over is None else (*over, ranges_over)
+            case Reduce(pieces=pieces):
+                return tuple(axis for piece in pieces for axis in piece.axes)
+            case At(indices=indices):
+                return tuple(axis for axis, _ in indices)
+            case Place(indices=indices, keep=keep):
+                return (*(axis for axis, _ in indices), *keep)
+            case Library(over=over, new=new):
+                return (*over, *new)
+            case _:
+                return ()
+
+    def range(self, axis: Axis) -> Range:
+        if axis not in self.ranges:
+            self.ranges[axis] = range_of(axis)
+        return self.ranges[axis]
+
+    def _operands(self, form: Form) -> tuple[Form, ...]:
+        """What must be said before: the ranges of its axes, and its parts."""
+        found: list[Form] = []
+        for axis in self.mentioned(form):
+            if fresh(axis):
+                made = self.range(axis)
+                found += made.forms
+                if made.of is not None:
+                    found.append(Coordinate(made.of))
+        return (*found, *self.parts(form))
+
+    # --- names
+
+    def unused(self, stem: str) -> str:
+        """The name, with a number behind it where it is taken."""
+        name, number = stem, 0
+        while name in self.used or name in RESERVED or name in CONSTANTS or name in CALLS:
+            number += 1
+            name = f"{stem}_{number}"
+        self.used.add(name)
+        return name
+
+    def _name_header(self) -> None:
+        program = self.program
+        self.used |= {declaration.leaf.name for declaration in program.inputs}
+        self.used |= {output.name for output in program.outputs}
+        self.used |= {name for name, _ in program.statics}
+
+    def _name_axes(self) -> None:
+        """Signature axes are their names; fresh ones get names that nothing else has."""
+        signature = dict.fromkeys((BATCH, *(axis for axis, _ in self.program.fixed)))
+        every: dict[Axis, None] = {}
+        for form in self.order:
+            for axis in self.mentioned(form):
+                (every if fresh(axis) else signature)[axis] = None
+        for axis in signature:
+            self.axes[axis] = axis.name
+        self.used |= {axis.name for axis in signature}
+        for axis in every:
+            self.axes[axis] = self.unused(_identifier(axis.name))
+
+    def _name_tensors(self) -> None:
+        program = self.program
+        for declaration in program.inputs:
+            self.tensors[declaration.leaf] = declaration.leaf.name
+        for declaration in (*program.parameters, *program.buffers, *program.draws):
+            self.tensors[declaration.leaf] = self.unused(_identifier(declaration.leaf.name))
+        for form in self.order:
+            if isinstance(form, Leaf) and form not in self.tensors:
+                bound = form.role == "bound"
+                self.tensors[form] = self.unused(_identifier(form.name)) if bound else form.name
+
+    def _name_values(self) -> None:
+        """Which forms are statements of their own: outputs, what the author named, and the rest by size
+        and use."""
+        statics = {name for name, _ in self.program.statics}
+        for output in reversed(self.program.outputs):
+            if output.name not in statics and not isinstance(output.value, ATOMS):
+                self.lets[output.value] = output.name
+        for form in self.order:
+            if form in self._author and form not in self.lets:
+                self.lets[form] = self.unused(_identifier(self._author[form]))
+        uses, most = self._uses(), (MOST_NESTED, MOST_PARTS)
+        if self._author:
+            most = (MOST_NESTED_BY_AUTHOR, MOST_PARTS_BY_AUTHOR)
+        deep: dict[Form, int] = {}
+        wide: dict[Form, int] = {}
+        on_indices: set[Form] = set()
+        number = 0
+        for form in self.order:
+            every = self.parts(form)
+            inner = [part for part in every if part not in self.lets]
+            atom = isinstance(form, ATOMS)
+            deep[form] = 1 if atom else 1 + max((deep[part] for part in inner), default=0)
+            wide[form] = 1 if atom else 1 + sum(wide[part] for part in inner)
+            if isinstance(form, Const | Size | Coordinate) or (
+                isinstance(form, Map) and on_indices.issuperset(every)
+            ):
+                on_indices.add(form)
+            index = form in on_indices and wide[form] <= MOST_INDEX_PARTS
+            large = deep[form] > most[0] or wide[form] > most[1]
+            if not atom and form not in self.lets and (large or self._apart(form, uses[form], index)):
+                number = self._free(number + 1)
+                self.lets[form] = f"v{number}"
+
+    def _free(self, number: int) -> int:
+        while f"v{number}" in self.used:
+            number += 1
+        self.used.add(f"v{number}")
+        return number
+
+    def _apart(self, form: Form, uses: int, index: bool) -> bool:
+        """Whether the form is a statement by what it is, or by how often it is used."""
+        if isinstance(form, Scan):
+            return True
+        if uses > 1:
+            return not index
+        return not self._author and (isinstance(self.found(form), Fold) or isinstance(form, Library))
+
+    def _uses(self) -> Counter[Form]:
+        uses: Counter[Form] = Counter()
+        axes: dict[Axis, None] = {}
+        for form in self.order:
+            uses.update(self.parts(form))
+            axes.update(dict.fromkeys(self.mentioned(form)))
+        for axis in filter(fresh, axes):
+            uses.update(self.range(axis).forms)
+        program = self.program
+        uses.update(require.predicate for require in program.requires)
+        uses.update(program.roots)
+        return uses
+
+
+def _identifier(name: str) -> str:
+    """A name as near to this one as a statement may give."""
+    if is_name(name) and "." not in name:
+        return name
+    made = re.sub(r"\W+", "_", name).strip("_")
+    return made if made and not made[0].isdigit() else f"t_{made}".rstrip("_")
