@@ -1,9 +1,9 @@
 """Where the user stands: the span of the Python expression that called into plait.
 
-The innermost frame outside plait's own machinery (`dsl`, `compiler`, `backends`, the face) is the
-user's; `stdlib`, tests and examples are users too. Python keeps the exact columns of every
-instruction (PEP 657), so the span is the expression itself and not its line. A frame whose text is
-not to be had (`python -c`, `exec`, the plain prompt) has no span, and messages go without a place.
+The innermost frame outside plait's own modules is the user's; the standard library and the examples
+are users too. Python keeps the exact columns of every instruction (PEP 657), so the span is the
+expression itself and not its line. A frame whose text is not to be had (`python -c`, `exec`, the
+plain prompt) has no span, and messages go without a place.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ import linecache
 import os
 import sys
 from dataclasses import dataclass, field
-from os.path import dirname, sep
+from os.path import sep
 from types import CodeType, FrameType
 
 from .source import Source, Span
 
-ROOT = dirname(dirname(__file__))
-MACHINERY = ("dsl", "compiler", "backends")
-"""The folders of the package that never are the user's text; its top-level modules are not either."""
+PACKAGE = __name__.split(".")[0]
+USERS = ("stdlib", "examples", "tests", "benchmarks")
+"""The parts of the package that are written in the language, as a user's module is."""
 
 Columns = tuple[int | None, int | None, int | None, int | None]
 """First line, last line, first column, last column: lines from 1, columns in bytes of UTF-8."""
@@ -55,10 +55,10 @@ def user_frame() -> FrameType | None:
     """The innermost frame of the call stack that is not plait's own."""
     frame: FrameType | None = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]
     while frame is not None:
-        file = frame.f_code.co_filename
-        own = _machinery.get(file)
+        module = frame.f_globals.get("__name__", "")
+        own = _machinery.get(module)
         if own is None:
-            own = _machinery[file] = _is_machinery(file)
+            own = _machinery[module] = _is_machinery(module)
         if not own:
             return frame
         frame = frame.f_back
@@ -87,11 +87,9 @@ def source_of(file: str) -> Source | None:
     return text.source if text else None
 
 
-def _is_machinery(file: str) -> bool:
-    if not file.startswith(ROOT + sep):
-        return False
-    first, *rest = file[len(ROOT) + 1 :].split(sep)
-    return first in MACHINERY if rest else True
+def _is_machinery(module: str) -> bool:
+    first, *rest = module.split(".")
+    return first == PACKAGE and (not rest or rest[0] not in USERS)
 
 
 def _remember(frame: FrameType) -> _Known:

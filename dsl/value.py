@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from types import EllipsisType
-from typing import NoReturn, cast
+from typing import Any, NoReturn, cast
 
 from . import build
 from .errors import CompilerFault, PlaitError
@@ -246,8 +246,8 @@ class Value:
         """How many entries are present; 0 over nothing."""
         return reduced("count", self, over, where)
 
-    def argmax(self, *over: Over, where: object = None) -> Value | tuple[Value, ...]:
-        """The index of the largest entry, one value an axis listed (a tuple where there are several);
+    def argmax(self, *over: Over, where: object = None) -> Any:
+        """The index of the largest entry, one value an axis listed (hence `Any`: a tuple of several);
         of equal entries the first in row-major order of the listed axes."""
         wide = len(axes_in(over) or (None,))
         each = tuple(reduced("argmax", self, over, where, component) for component in range(wide))
