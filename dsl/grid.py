@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from .array_ops import operations, reductions
+from .boxes import PART_CELLS, Ranges, nested_cells, parts, tabulated
 from .program import (
     AsIf,
     At,
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
     import numpy
 
     Array = numpy.ndarray[Any, Any]
-
-Ranges = Mapping[Axis, range]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,13 +80,21 @@ class Grid:
         self.np = numpy
         self.sizes = sizes
         self._places: dict[object, Place] = {}
+        self._boxes: dict[Form, Truth] = {}
         self._lengths: list[int] = []
         self._ops = operations(numpy)
 
     def holds(self, predicate: Form, ranges: Ranges) -> Truth:
         """The predicate over the given indices of its axes: arrays with one dimension for each of
         `ranges`, in order, of length 1 where it does not matter."""
+        for form in tabulated(predicate):
+            if form not in self._boxes:
+                self._boxes[form] = self._box(form)
+        return self._part(predicate, ranges)
+
+    def _part(self, predicate: Form, ranges: Ranges) -> Truth:
         self._lengths = []
+        self._places = {}
         place = Place({axis: self._line(indices) for axis, indices in ranges.items()})
         answer = self._run(("truth", predicate, place))
         assert isinstance(answer, Truth)
@@ -95,6 +102,18 @@ class Grid:
         return Truth(
             dims, self._lift(answer.sure, answer.dims, dims), self._lift(answer.maybe, answer.dims, dims)
         )
+
+    def _box(self, predicate: Form) -> Truth:
+        """The predicate at every index of its axes."""
+        ranges = {axis: axis_range(axis, self.sizes) for axis in predicate.axes}
+        shape = tuple(map(len, ranges.values()))
+        sure, maybe = self.np.empty(shape, bool), self.np.empty(shape, bool)
+        for part in parts(ranges, PART_CELLS // nested_cells(predicate, self.sizes)):
+            truth = self._part(predicate, part)
+            pairs = zip(part.values(), ranges.values(), strict=True)
+            there = tuple(slice(own.start - all_.start, own.stop - all_.start) for own, all_ in pairs)
+            sure[there], maybe[there] = truth.sure, truth.maybe
+        return Truth(tuple(range(len(shape))), sure, maybe)
 
     def number(self, form: Form, indices: Mapping[Axis, int]) -> int | None:
         """The value of an integer form at one index, if it is known and present there."""
@@ -161,6 +180,8 @@ class Grid:
                 moved = yield from self._moved(indices, place)
                 if moved is None:
                     return self._unknown()
+                if value in self._boxes:
+                    return self._joined("and", moved[1], self._looked_up(value, moved[0]))
                 truth = yield "truth", value, moved[0]
                 return self._joined("and", moved[1], truth)
             case Reduce(op="any", pieces=(Piece(value=value, axes=axes),)):
@@ -194,6 +215,17 @@ class Grid:
         sure = self.np.asarray(truth.sure.any(axis=over))
         known = truth.sure is truth.maybe
         return Truth(dims, sure, sure if known else self.np.asarray(truth.maybe.any(axis=over)))
+
+    def _looked_up(self, form: Form, place: Place) -> Truth:
+        """A predicate that is tabulated, at the indices of a place (those out of range taken to the end)."""
+        table = self._boxes[form]
+        cells = [place.indices[axis] for axis in form.axes]
+        dims = tuple(sorted({dim for each in cells for dim in each.dims}))
+        there: list[Array] = []
+        for axis, each in zip(form.axes, cells, strict=True):
+            own = axis_range(axis, self.sizes)
+            there.append(self._lift(each.data, each.dims, dims).clip(own.start, own.stop - 1) - own.start)
+        return Truth(dims, table.sure[tuple(there)], table.maybe[tuple(there)])
 
     # --- places
 

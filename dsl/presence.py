@@ -8,7 +8,7 @@ Indices with a range type (coordinates, `argmax`, `ids: index v`) need no test (
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -295,7 +295,7 @@ class Presence:
         return negation(exists(piece.axes, fails, piece.value.span))
 
 
-def parts_of(form: Form) -> Sequence[Form]:
+def parts_of(form: Form) -> tuple[Form, ...]:
     """The parts of a predicate that decide it, one level down."""
     match form:
         case Map(op="and" | "or" | "not", args=args):
@@ -312,6 +312,6 @@ def parts_of(form: Form) -> Sequence[Form]:
 
 def atoms(form: Form) -> Iterator[Form]:
     """The undivided tests of a predicate."""
-    for part in walk((form,), lambda part: tuple(parts_of(part))):
+    for part in walk((form,), parts_of):
         if not parts_of(part):
             yield part

@@ -17,7 +17,7 @@ from .build import low
 from .inequalities import Facts, merged
 from .polynomial import Polynomial, TooHard, as_polynomial
 from .presence import inside, negation, same_range, terms
-from .program import At, Axis, Const, Coordinate, Form, Map, Otherwise, Piece, Reduce, Scalar, walk
+from .program import At, Axis, Const, Form, Map, Otherwise, Piece, Reduce, Scalar, walk
 
 QUICK, THOROUGH = 600, 6000
 """Steps that a proof may take: of a value on the way, and of an output."""
@@ -124,22 +124,20 @@ class Prover:
         return (self.bounds.key(form, env), holds) in case.truths or self._computed(form, env) is holds
 
     def _computed(self, form: Form, env: Environment) -> Scalar | None:
-        """The value of a form of real numbers where every index in it is a number."""
+        """The value of a form of real numbers where the integers in it are known numbers."""
         values: dict[Form, Scalar] = {}
         try:
             for part in walk((form,)):
-                match part:
-                    case Const(value=value):
-                        values[part] = value
-                    case Coordinate(axis=axis) if axis in env and env[axis].number is not None:
-                        values[part] = env[axis].constant
-                    case Map(op=op, args=args):
-                        values[part] = SCALAR_OPS[op](*(values[arg] for arg in args))
-                    case _:
-                        return None
+                whole = self.bounds.number(part, env).number if part.kind == "int" else None
+                if whole is not None:
+                    values[part] = whole
+                elif isinstance(part, Const):
+                    values[part] = part.value
+                elif isinstance(part, Map) and all(arg in values for arg in part.args):
+                    values[part] = SCALAR_OPS[part.op](*(values[arg] for arg in part.args))
         except UNDEFINED:
             return None
-        return values[form]
+        return values.get(form)
 
     def _prove_either(self, parts: Sequence[Form], env: Environment, case: Case) -> bool:
         if any(self._prove(part, env, case) for part in parts):

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from itertools import islice, product
 
 from .arithmetic import UNDEFINED
+from .boxes import PART_CELLS, nested_cells, parts, volume
 from .grid import Grid, first_false
-from .presence import TRUE, Presence, conjunction, parts_of, terms
-from .program import Axis, Const, Form, Program, Reduce, Scan, walk
+from .presence import TRUE, Presence, conjunction, terms
+from .program import Axis, Const, Form, Program, Scan, walk
 from .prove import QUICK, THOROUGH
 from .requirements import prover_of
 from .size_forms import Extent, Sizes, axis_range, closed, form_axes, is_batch, program_axes, record
@@ -27,12 +28,12 @@ LARGEST = 7
 LARGEST_MARK, MOST_MARKS = 512, 4
 """A program's own constants up to this say where else to try."""
 
+FIRST_CALLS = 30
+"""How many are tried before a thorough proof: most mistakes show at once."""
+
 MOST_CALLS = 2500
 MOST_CELLS = 1 << 22
 """How many calls are tried for one value, and how many cells they may have together."""
-
-PART_CELLS = 1 << 20
-"""The cells that are evaluated at once; a larger box is done in parts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,10 +98,14 @@ def analyse(program: Program, empty_batch: bool = False) -> Analysis:
     unproved: list[Finding] = []
     for each in obligations(program):
         predicate = presence.of(each.form)
-        if predicate == TRUE or prover.proves(predicate, THOROUGH, deep=True):
+        if predicate == TRUE:
             continue
         finding = Finding(each.what, each.form, predicate, each.span)
-        absence = None if empty_batch else smallest_absence(program, predicate)
+        absence = None if empty_batch else smallest_absence(program, predicate, FIRST_CALLS)
+        if absence is None or not absence.surely:
+            if prover.proves(predicate, THOROUGH, deep=True):
+                continue
+            absence = None if empty_batch else smallest_absence(program, predicate)
         if absence is None:
             unproved.append(finding)
         else:
@@ -132,11 +137,11 @@ def obligations(program: Program) -> Iterator[Obligation]:
 # --- small calls
 
 
-def smallest_absence(program: Program, predicate: Form) -> Absence | None:
+def smallest_absence(program: Program, predicate: Form, calls: int = MOST_CALLS) -> Absence | None:
     """The first of the small calls where the predicate is false somewhere, or may be."""
     cells = 0
     possible: Absence | None = None
-    for sizes in small_calls(program, predicate):
+    for sizes in islice(small_calls(program, predicate), calls):
         cells += volume(predicate, sizes)
         if cells > MOST_CELLS:
             break
@@ -223,8 +228,9 @@ def absence_at(predicate: Form, sizes: Mapping[Axis, Extent]) -> Absence | None:
     surely does not is preferred. In parts, so that memory stays bounded."""
     ranges = {axis: axis_range(axis, sizes) for axis in predicate.axes}
     possible: Absence | None = None
-    for part in _parts(ranges, PART_CELLS // max(1, _inner(predicate, sizes))):
-        truth = Grid(sizes).holds(predicate, part)
+    grid = Grid(sizes)
+    for part in parts(ranges, PART_CELLS // nested_cells(predicate, sizes)):
+        truth = grid.holds(predicate, part)
         for array, surely in ((truth.maybe, True), (truth.sure, False)):
             place = first_false(array)
             if place is None:
@@ -236,38 +242,3 @@ def absence_at(predicate: Form, sizes: Mapping[Axis, Extent]) -> Absence | None:
             possible = possible or found
             break
     return possible
-
-
-def _parts(ranges: Mapping[Axis, range], cells: int) -> Iterator[dict[Axis, range]]:
-    """The box cut along its first axes into boxes of at most `cells` cells, at least one each."""
-    room = max(1, cells)
-    pieces: list[list[range]] = []
-    for indices in reversed(list(ranges.values())):
-        step = max(1, min(len(indices), room))
-        room //= max(1, step)
-        pieces.append([indices[at : at + step] for at in range(0, len(indices), step)])
-    for chosen in product(*reversed(pieces)):
-        yield dict(zip(ranges, chosen, strict=True))
-
-
-def volume(predicate: Form, sizes: Mapping[Axis, Extent]) -> int:
-    """The cells of the largest array that evaluating the predicate makes, about."""
-    return math.prod(len(axis_range(axis, sizes)) for axis in predicate.axes) * _inner(predicate, sizes)
-
-
-def _inner(predicate: Form, sizes: Mapping[Axis, Extent]) -> int:
-    """The most cells that nested reductions add to one cell."""
-    weights: dict[Form, int] = {}
-
-    def parts(form: Form) -> tuple[Form, ...]:
-        return (
-            tuple(piece.value for piece in form.pieces) if isinstance(form, Reduce) else tuple(parts_of(form))
-        )
-
-    for form in walk((predicate,), parts):
-        weight = max((weights[part] for part in parts(form)), default=1)
-        if isinstance(form, Reduce):
-            bound = (axis for piece in form.pieces for axis in piece.axes)
-            weight *= math.prod(len(axis_range(axis, sizes)) for axis in bound)
-        weights[form] = weight
-    return weights[predicate]
