@@ -26,12 +26,15 @@ class Dots(Folds):
         dims = self.layout.values[dot.name]
         direct = found == dims and len(found) == len(product.batch) + 2
         start = self._start(dot, dims) if direct else None
-        accumulator = "" if start is None else f", {start}"
-        precision = f'input_precision="{self.options.precision}", out_dtype={self.express.types["real"]}'
-        code = f"tl.dot({left}, {right}{accumulator}, {precision})"
+        arguments = [left, right, *([] if start is None else [start])]
+        arguments += [
+            f'input_precision="{self.options.precision}"',
+            f"out_dtype={self.express.types['real']}",
+        ]
         if direct:
-            self._bind(dot.name, Value(code, "real", dims))
+            self.out.call(f"{self.declare(dot.name, 'real', dims)} = tl.dot(", arguments)
             return
+        code = f"tl.dot({', '.join(arguments)})"
         if len(found) != len(product.batch) + 2:
             code = f"tl.reshape({code}, {shape(found)})"
         ordered = union((found,))

@@ -144,6 +144,8 @@ class Expressions:
         if op == "pow" and not args[0].literal and (short := _short_power(args[0], args[1], dims)):
             return short
         template = row.integers if row.integers and takes == "int" else row.reals
+        if op == "pow" and takes == "real":
+            return template.format(*(self.fill(arg, takes, dims) for arg in args))
         calls = re.match(r"[\w.]+\(", template) is not None
         if all(arg.literal for arg in args) or (calls and takes == "real"):
             args = [self.typed(arg) for arg in args]

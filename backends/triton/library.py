@@ -61,13 +61,13 @@ def fold_prod(x, axis: tl.constexpr):
 @triton.jit
 def fold_any(x, axis: tl.constexpr):
     """Whether one along an axis is true."""
-    return tl.max(x.to(tl.int32), axis) != 0
+    return tl.where(tl.max(x.to(tl.int32), axis) != 0, True, False)
 
 
 @triton.jit
 def fold_all(x, axis: tl.constexpr):
     """Whether all along an axis are true."""
-    return tl.min(x.to(tl.int32), axis) != 0
+    return tl.where(tl.min(x.to(tl.int32), axis) != 0, True, False)
 
 
 @triton.jit
@@ -159,7 +159,8 @@ def power(x, y):
     whole = tl.floor(b) == b
     odd = whole & (tl.floor(b * 0.5) * 2.0 != b)
     size = tl.where((b == 0) | (a == 1.0), 1.0, tl.exp(b * tl.log(a)))
-    signed = tl.where((x < 0) & odd, -size, size)
+    negative = (x < 0) | (1.0 / x < 0)  # -0.0 is
+    signed = tl.where(negative & odd, -size, size)
     nothing = ((x < 0) & ~whole & (x != float("-inf"))) | (b != b)
     one = (b == 0) | (x == 1.0)
     return tl.where(one, 1.0, tl.where(nothing, float("nan"), signed)).to(x.dtype)

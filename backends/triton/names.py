@@ -33,7 +33,7 @@ class Identifiers:
 
     def new(self, wish: str) -> str:
         plain = re.sub(r"[^A-Za-z0-9_]", "_", wish)
-        plain = f"v_{plain}" if not plain or plain[0].isdigit() or plain.startswith("__") else plain
+        plain = plain if plain[:1].isalpha() else f"v_{plain}"
         name, count = plain, 1
         while name in self.taken:
             count += 1

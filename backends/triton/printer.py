@@ -54,14 +54,14 @@ class Printer(Tiles):
         buffers = tuple(self.declare(f"buffer {each.name}", each.kind, ()) for each in self.kernel.buffers)
         strides = tuple(self._strides(buffers))
         sizes = tuple(self.identifiers.new(size) for size in self.kernel.sizes)
-        parameters = [
-            *buffers,
-            *(stride for stride, _, _ in strides),
-            *sizes,
-            "first_tile",
-            "INT: tl.constexpr",
+        groups = [
+            buffers,
+            [stride for stride, _, _ in strides],
+            [*sizes, "first_tile"],
+            ["INT: tl.constexpr"],
         ]
-        shown = textwrap.indent(textwrap.fill(", ".join(parameters), 96), "    ")
+        rows = [textwrap.fill(", ".join(group), 95) + ",\n" for group in groups if group]
+        shown = textwrap.indent("".join(rows), "    ").rstrip()
         with self.out.block(f"def {name}(\n{shown}\n):"):
             for size, identifier in zip(self.kernel.sizes, sizes, strict=True):
                 self.values[size] = Value(identifier, "int")

@@ -81,6 +81,8 @@ class Scope:
     def let(self, let: Let) -> None:
         args, dims = [self.operand(arg) for arg in let.args], self.layout.values[let.name]
         code = self.express.operation(let.op, args, let.kind, dims)
+        if let.kind == "bool" and let.op not in ("and", "or", "not", "select"):
+            code = _flag(code, dims)
         self.out.add(f"{self.declare(let.name, let.kind, dims)} = {code}")
 
     # --- memory
@@ -92,6 +94,8 @@ class Scope:
         rest = [] if mask.number is True else [f"mask={self._guard(mask, dims)}", f"other={_zero(buffer)}"]
         name = self.declare(load.name, buffer.kind, dims)
         self.out.call(f"{name} = tl.load(", [pointer, *rest], f"){self._computed(buffer)}")
+        if buffer.kind == "bool" and not dims:
+            self.out.add(f"{name} = {_flag(name, dims)}")
         if load.kind != buffer.kind:
             code = self.express.to(self.values[load.name], load.kind).code
             self.out.add(f"{self.declare(load.name, load.kind, dims)} = {code}")
@@ -148,6 +152,12 @@ class Scope:
         long = sum(len(part) + 3 for part in parts) > WIDTH - 20
         pointer = "\n+ ".join(parts) if long else " + ".join(parts)
         return pointer if covered == dims else f"tl.broadcast_to({pointer}, {shape(dims)})"
+
+
+def _flag(code: str, dims: Dims) -> str:
+    """A truth value. The interpreter takes a single one that was compared for a number of the type
+    of what was compared, and fails where it meets a block; what `where` gives it takes right."""
+    return code if dims else f"tl.where({code}, True, False)"
 
 
 def stored_type(buffer: Buffer) -> str:
