@@ -16,7 +16,7 @@ from ..dsl.program import Axis
 from .executable import Call, Executable, Operation, dtype_of, packed_shape, unpack
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Named:
     """A callable with the names that fx prints."""
 
@@ -28,7 +28,7 @@ class Named:
         object.__setattr__(self, "__module__", "plait.kernels")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Unpacked(Named):
     """A given tensor, seen with one dimension an axis."""
 
@@ -39,7 +39,7 @@ class Unpacked(Named):
         return unpack(tensor.detach(), self.shape, self.packs)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Launched(Named):
     """One kernel: it takes the tensors that it reads and gives those that it writes."""
 
@@ -56,7 +56,7 @@ class Launched(Named):
         return tuple(held.values())
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Referred(Named):
     """One reference operation on the tensors by name."""
 
@@ -68,7 +68,7 @@ class Referred(Named):
         return tuple(self.operation(dict(zip(self.names, tensors, strict=True)), self.sizes).values())
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Packed(Named):
     """A result in the layout of the header."""
 

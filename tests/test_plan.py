@@ -1,0 +1,180 @@
+"""What the compiler decides: which values are stored and why, what streams, and the reports of it."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+import torch
+
+import plait
+from plait import Program, parse
+from plait.compiler.check_plan import check_plan
+from plait.compiler.pipeline import STEPS, plan_program
+from plait.compiler.plan import Plan
+from plait.dsl.errors import CompilerFault
+from plait.dsl.mistakes import InvalidArgument, NotFused, UnknownBackend
+from plait.dsl.sizes import expand_batch
+
+
+def program(text: str) -> Program:
+    return parse(text).program()
+
+
+def plan(text: str) -> Plan:
+    return plan_program(expand_batch(program(text), 1), verify=True).plan
+
+
+def families(text: str) -> dict[str, str]:
+    return {group.result.name: group.family for group in plan(text).groups}
+
+
+CIRCULAR = """
+mixer circular(q[..., h, w, d], k[..., h, w, d], v[..., h, w, d]; radius = 8) -> o[..., h, w, d]:
+  near dh, dw: radius
+  s = sum[d](q * k[h+dh, w+dw]) * size(d) ** -0.5
+  p = softmax[dh, dw | dh*dh + dw*dw < radius*radius](s)
+  o = sum[dh, dw](p * v[h+dh, w+dw])
+"""
+
+HEADS = "q[..., t, d], k[..., t, d], v[..., t, d]"
+
+
+def attention(score: str, weights: str = "s", declare: str = "like s: t", header: str = HEADS) -> str:
+    return f"""
+mixer attention({header}) -> o[..., t, d]:
+  {declare}
+  e = {score}
+  p = softmax[{weights}](e)
+  o = sum[s](p * v[t: s])
+"""
+
+
+STREAMS = {
+    "window": CIRCULAR,
+    "dense": attention("sum[d](q * k[t: s])"),
+    "causal": attention("sum[d](q * k[t: s])", "s | s <= t"),
+    "scaled in the query": attention("sum[d](q * 0.5 * k[t: s])"),
+    "band and bias": attention("sum[d](q * k[t: s]) - abs(s - t) * 0.5", "s | abs(s - t) < 5"),
+    "table of biases": attention("sum[d](q * k[t: s]) + b[t: s]", header=f"{HEADS}, b[t]"),
+    "mask by data": attention(
+        "sum[d](q * k[t: s])", "s | (m[t: s] | (s == t))", header=f"{HEADS}, m[t]: bool"
+    ),
+    "soft-capped": attention("tanh(sum[d](q * k[t: s]) / 20) * 20"),
+}
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_one_streaming_kernel(name: str) -> None:
+    assert families(STREAMS[name]) == {"o": "stream"}
+
+
+def test_an_epilogue_joins_the_stream() -> None:
+    text = CIRCULAR.replace("o = sum", "y = sum") + "  o = y * 2 + q\n"
+    assert families(text) == {"o": "stream"}
+
+
+def test_computed_keys_are_stored_first() -> None:
+    found = families(attention("sum[d](q * (k * k)[t: s])"))
+    assert list(found.values()) == ["loops", "stream"]
+
+
+def test_what_is_not_streamed_says_why() -> None:
+    per_query = "q[..., t, d], k[..., t, u, d], v[..., t, u, d]"
+    text = f"""
+mixer local({per_query}) -> o[..., t, d]:
+  e = sum[d](q * k)
+  o = sum[u](softmax[u](e) * v)
+"""
+    (group,) = [group for group in plan(text).groups if group.result.name == "o"]
+    assert group.family == "loops"
+    assert group.reason == "every axis of the queries is also one of the keys: nothing lies in the lanes"
+
+
+def test_pointwise_chains_are_one_kernel() -> None:
+    text = "mixer chain(x[h], y[h]) -> z[h]:\n  a = x * y\n  b = exp(a) - x\n  z = b / (1 + b*b)\n"
+    made = plan(text)
+    assert [group.result.name for group in made.groups] == ["z"]
+    assert all(edge.fused for edge in made.edges)
+
+
+def test_a_normalisation_stores_its_statistics() -> None:
+    """Each statistic would be computed again for every channel; the reason says so."""
+    body = "  m = mean[c](x)\n  s = mean[c]((x - m)**2)\n  y = (x - m) / sqrt(s + 1e-6)\n"
+    text = f"mixer norm(x[t, c]) -> y[t, c]:\n{body}"
+    made = plan(text)
+    reasons = {edge.producer: edge.reason for edge in made.edges if not edge.fused}
+    assert len(made.groups) > 1
+    assert all("read 2 times" in reason or "again for every c" in reason for reason in reasons.values()), (
+        reasons
+    )
+
+
+def test_a_broken_plan_is_refused() -> None:
+    made = plan("mixer norm(x[t, c]) -> y[t, c]:\n  y = x / sum[c](x)\n")
+    assert len(made.groups) == 2
+    backwards = Plan(made.program, made.groups[::-1], made.edges)
+    with pytest.raises(CompilerFault, match="reads what is made after it"):
+        check_plan(backwards)
+    with pytest.raises(CompilerFault, match="an output has no group"):
+        check_plan(Plan(made.program, made.groups[:1], made.edges))
+
+
+def test_every_step_is_dumped_in_order() -> None:
+    seen: list[str] = []
+    plan_program(program(STREAMS["dense"].replace("..., ", "")), dump=lambda name, made: seen.append(name))
+    assert seen == [step.name for step in STEPS] == ["simplify", "to_fx", "fuse"]
+
+
+# --- reports, graphs, refusals
+
+
+def test_the_report_of_circular_attention() -> None:
+    compiled = plait.compile(parse(CIRCULAR))
+    before = str(compiled.explain())
+    assert "(not called yet: sizes that shape the code are examples)" in before
+    q, k, v = torch.randn(3, 2, 9, 8, 4)
+    compiled(q, k, v)
+    assert str(compiled.explain()).splitlines()[:3] == [
+        "circular: 1 kernel",
+        "  o[batch0, h, w, d]: streaming softmax: queries in the lanes, keys pass by, no scores in memory",
+        "    schedule   tiles of h by 8, w by 8; loops over h_key, w_key in runs of 32; "
+        "resident and compiled in: d = 4",
+    ]
+    assert "    bytes      16*batch0*d*h*w = 9,216 at least (float32)" in str(compiled.explain()).splitlines()
+
+
+def test_the_graph_has_one_node_a_kernel_and_runs() -> None:
+    compiled = plait.compile(parse("mixer norm(x[b, (h w=3)]) -> y[b, (h w)]:\n  y = x / sum[h](x)\n"))
+    with pytest.raises(InvalidArgument, match="nothing was called yet"):
+        _ = compiled.graph
+    x = torch.rand(2, 12)
+    want = compiled(x)
+    graph = compiled.graph
+    kernels = [
+        node for node in graph.graph.nodes if str(getattr(node.target, "name", "")).startswith("norm_")
+    ]
+    assert len(kernels) == len(compiled.kernels) == 2
+    (got,) = graph(x)
+    assert torch.equal(got, want)  # pyright: ignore[reportArgumentType]
+
+
+SCATTER = "mixer scatter(x[t], ids[t]: index v, y[v]) -> z[v]:\n  z = place(x, v: ids) otherwise y\n"
+
+
+def test_unfused_parts_are_said_or_refused() -> None:
+    tensors = (torch.ones(4), torch.tensor([0, 2, 2, 0]), torch.zeros(3))
+    with pytest.warns(UserWarning, match="1 of 2 steps of `scatter` run as reference operations"):
+        warned = plait.compile(parse(SCATTER))(*tensors)
+    with pytest.raises(NotFused, match="place has no kernel yet"):
+        plait.compile(parse(SCATTER), on_unfused="error")(*tensors)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        quiet = plait.compile(parse(SCATTER), on_unfused="quiet")(*tensors)
+    assert torch.equal(warned, torch.tensor([2.0, 0.0, 2.0]))  # pyright: ignore[reportArgumentType]
+    assert torch.equal(warned, quiet)  # pyright: ignore[reportArgumentType]
+
+
+def test_no_such_backend() -> None:
+    with pytest.raises(UnknownBackend, match="there is no backend `cuda`"):
+        plait.compile(parse(CIRCULAR), backend="cuda")  # pyright: ignore[reportArgumentType]
