@@ -210,7 +210,9 @@ def _fitting(leaf: Leaf, value: Form, where: Span | None) -> Form:
 
 def mode() -> str:
     """The mode that the program is made for: "eval" or "train"."""
-    return needed("mode").mode
+    trace = needed("mode")
+    trace.asks_mode = True
+    return trace.mode
 
 
 def require(*predicates: object) -> None:

@@ -16,7 +16,7 @@ from .errors import PlaitError
 from .header import Header
 from .mistakes import InvalidArgument, UnknownArgument
 from .program import BATCH, Axis, Form, Program
-from .trace import Trace, here, needed, report, tracing
+from .trace import Trace, current, here, needed, report, tracing
 from .value import POISON, AxisValue, Over, Value, axes_in, form_of, known_size
 
 Function = Callable[..., object]
@@ -37,6 +37,7 @@ class Mixer:
     def __init__(self, definition: Definition, properties: Sequence[object] = ()) -> None:
         self.definition = definition
         self._programs: dict[tuple[object, ...], Program] = {}
+        self._asks_mode = False
         self.properties = tuple(properties)
         self.siblings: Mapping[str, Mixer] = {}
         self.deployed: Function | None = None
@@ -73,16 +74,25 @@ class Mixer:
         return made(header) if callable(header) else made
 
     def check_defaults(self) -> None:
-        """Make the program if its static arguments have defaults, and raise what is wrong with it.
+        """Make the program if its static arguments have defaults, and raise what is wrong with it:
+        in both modes if it asks for the mode, with and without its optional inputs.
 
         A function that asks Python for a number which only the call knows is left until then.
         """
-        if any(static.required for static in self.definition.arguments.statics):
+        arguments = self.definition.arguments
+        if any(static.required for static in arguments.statics):
             return
+        self._check("eval", ())
+        if self._asks_mode:
+            self._check("train", ())
+        if arguments.optional:
+            self._check("eval", arguments.optional)
+
+    def _check(self, mode: str, without: Sequence[str]) -> None:
         probe = Trace(self.name)
         with tracing(probe):
             try:
-                self.program()
+                self.program(mode=mode, without=without)
             except PlaitError as error:
                 if error not in probe.lacking:
                     raise
@@ -134,11 +144,21 @@ class Mixer:
         if known is None:
             if len(self._programs) >= MOST_PROGRAMS:
                 self._programs.clear()
-            known = self.definition.make(request)
+            known = self._traced(request)
             if request.spelled:
                 check(known, sized=False)
             self._programs[request.key] = known
         return known
+
+    def _traced(self, request: Request) -> Program:
+        outer, probe = current(), Trace(self.name)
+        try:
+            with tracing(probe):
+                return self.definition.make(request)
+        finally:
+            self._asks_mode |= probe.asks_mode
+            if outer is not None:
+                outer.lacking += probe.lacking
 
     # --- calls
 
@@ -205,6 +225,7 @@ class Mixer:
             {**sizes, **given}, trace.mode, without, span, spelled=False
         )
         program = self._made(request)
+        trace.asks_mode |= self._asks_mode
         return compose(program, header, binding, name, trace, self.definition.spells_by_caller, span)
 
 

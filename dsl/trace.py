@@ -36,6 +36,8 @@ class Trace:
     code: CodeType | None = None
     mode: str = "eval"
     fixed: dict[Axis, int] = field(default_factory=dict[Axis, int])
+    asks_mode: bool = False
+    """Whether the body depends on the mode, itself or in a mixer that it calls."""
     asked: set[Axis] = field(default_factory=set[Axis])
     """The axes of `fixed` whose number Python has used."""
     parameters: dict[str, Declaration] = field(default_factory=dict[str, Declaration])

@@ -50,6 +50,7 @@ def run(traced: Traced, request: Request) -> Program:
     trace.frame = None
     if outer is not None:
         outer.lacking += trace.lacking
+        outer.asks_mode |= trace.asks_mode
     # Where Python lacked a size the others are told first: they stay whatever the size.
     raise_all([each for each in trace.mistakes if each not in trace.lacking])
     if program is None:

@@ -824,3 +824,28 @@ def test_axis_values_repr() -> None:
     assert repr(h) == "<axis h>"
     assert repr(x) == "<real value over h, w, d>"
     assert isinstance(h.like("j"), AxisValue)
+
+
+def test_a_definition_is_checked_in_both_modes_and_without_optional_inputs() -> None:
+    with pytest.raises(UnknownAxis):
+
+        @mixer("x[h] -> o[h]")
+        def trained(x):
+            return x.sum(d) if mode() == "train" else x
+
+    with pytest.raises(UnknownAxis):
+
+        @mixer("x[h], g[h]? -> o[h]")
+        def gated(x, g=None):
+            return x.sum(d) if g is None else x * g
+
+    @mixer("x[h] -> o[h]")
+    def moded(x):
+        return x * 2 if mode() == "train" else x
+
+    with pytest.raises(UnknownAxis):
+
+        @mixer("x[h] -> o[h]")
+        def around(x):
+            y = moded(x)
+            return y.sum(d) if "mul" in shown(y.form) else y
