@@ -1,4 +1,4 @@
-"""`Compiled`: a program with its kernels, called on tensors. No autograd here.
+"""`Compiled`: a program with its kernels, run on tensors. No autograd here.
 
 A program is planned once for each number of batch dimensions and real dtype, and its kernels are
 written once for each value of the sizes that shape the code; all other sizes are run-time numbers.
@@ -16,10 +16,13 @@ from torch import Tensor
 
 from ..compiler.interpret import interpret
 from ..compiler.kernel import RealType
+from ..compiler.storage import load
 from ..dsl.canonical import canonical
+from ..dsl.check import check_sizes
+from ..dsl.errors import CompilerFault
 from ..dsl.mistakes import NotFused, UnknownArgument, UnknownBackend, WrongDevice, WrongDtype
 from ..dsl.ops import Kind
-from ..dsl.program import BATCH, Axis, Form, Program
+from ..dsl.program import BATCH, Axis, Declaration, Form, Program
 from ..dsl.size_forms import Sizes, evaluate_size
 from ..dsl.sizes import Binder, expand_batch
 from . import assembler
@@ -31,6 +34,9 @@ if TYPE_CHECKING:
 
 BackendName = Literal["reference", "cpp", "triton"]
 OnUnfused = Literal["warn", "error", "quiet"]
+
+MOST_PREPARED = 4096
+"""How many shapes of call are remembered."""
 
 REALS: dict[torch.dtype, RealType] = {torch.float32: "float32", torch.float64: "float64"}
 
@@ -46,6 +52,7 @@ class Prepared:
     real: torch.dtype
     device: torch.device
     request: tuple[int, BackendName, RealType]
+    indices: tuple[tuple[Declaration, range], ...]
 
 
 @dataclass(slots=True)
@@ -57,16 +64,17 @@ class Shapes:
 
 @dataclass(slots=True)
 class Compiled:
-    """Call it on the program's inputs, in order or by name; parameters, buffers and draws by name.
+    """`run` takes every tensor of the program by name: inputs, parameters, buffers and draws.
 
-    Returns the output tensor, a tuple of them in header order, followed by nothing: updated buffers
-    come from `run`. Raises PlaitError for whatever does not fit.
+    `derived` programs (gradients) are total by construction; of any other one the sizes of a call
+    decide what its check left open. Raises PlaitError for whatever does not fit.
     """
 
     program: Program
     backend: BackendName | None = None
     dtype: torch.dtype | None = None
     on_unfused: OnUnfused = "warn"
+    derived: bool = False
     _binder: Binder | None = field(default=None, repr=False)
     _assemblers: dict[object, Assembler] = field(default_factory=dict, repr=False)
     _executables: dict[object, Executable] = field(default_factory=dict[object, Executable], repr=False)
@@ -88,11 +96,6 @@ class Compiled:
             )
 
     # --- calls
-
-    def __call__(self, *tensors: Tensor, **named: Tensor) -> Tensor | tuple[Tensor, ...]:
-        results = self.run(self.named(tensors, named))
-        outputs = tuple(results[output.name] for output in self.program.outputs)
-        return outputs[0] if len(outputs) == 1 else outputs
 
     def named(self, tensors: Sequence[Tensor], named: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Positional tensors under the names of the inputs, beside the named ones."""
@@ -119,9 +122,22 @@ class Compiled:
             if backend == "reference":
                 return self._reference(given)
             prepared = self._prepare(given, backend, real)
+            if len(self._prepared) >= MOST_PREPARED:
+                self._prepared.clear()
             self._prepared[key] = prepared
         self.last = prepared
+        for declaration, legal in prepared.indices:
+            self._check_indices(declaration, legal, tensors)
         return self._launch(prepared, tensors)
+
+    def _check_indices(self, declaration: Declaration, legal: range, tensors: Mapping[str, Tensor]) -> None:
+        """Kernels trust `ids: index v`, so every call looks whether it holds. Raises InvalidArgument."""
+        values = tensors[declaration.leaf.name]
+        if values.numel() and (int(values.min()) < legal.start or int(values.max()) >= legal.stop):
+            load(declaration, values, self.bind(tensors))
+            raise CompilerFault(
+                "call", f"the indices of `{declaration.leaf.name}` were refused without a reason"
+            )
 
     def assembler_of(self, prepared: Prepared) -> Assembler:
         """The planned program behind a call."""
@@ -152,6 +168,8 @@ class Compiled:
         results: dict[str, Tensor] = {}
         for name, slot in executable.outputs:
             tensor = held[slot]
+            if any(tensor is given for given in results.values()):
+                tensor = tensor.clone()  # one value under two names is two tensors
             if any(pack != 1 for pack in packs[slot]):
                 tensor = tensor.reshape(packed_shape(tensor.shape, packs[slot]))
             results[name] = tensor
@@ -223,6 +241,8 @@ class Compiled:
 
     def _prepare(self, tensors: Mapping[str, Tensor], backend: BackendName, real: RealType) -> Prepared:
         bound = self.bind(tensors)
+        if not self.derived:
+            check_sizes(self.program, bound)
         batch = bound.pop(BATCH, ())
         assert isinstance(batch, tuple)
         sizes = {axis: extent for axis, extent in bound.items() if isinstance(extent, int)}
@@ -234,10 +254,10 @@ class Compiled:
             [values[form] for form in step.numbers] if isinstance(step, Call) else []
             for step in executable.steps
         ]
-        real_dtype = self._real(tensors)
-        return Prepared(
-            executable, sizes, shapes, numbers, real_dtype, _device(tensors), (len(batch), backend, real)
-        )
+        typed = [(d, d.leaf.ranges_over) for d in self.program.declarations]
+        indices = tuple((d, axis_range(axis, bound)) for d, axis in typed if axis is not None)
+        request, real_type = (len(batch), backend, real), self._real(tensors)
+        return Prepared(executable, sizes, shapes, numbers, real_type, _device(tensors), request, indices)
 
     def assembler(self, batch: int, backend: BackendName, real: RealType) -> Assembler:
         """The planned program with `batch` batch dimensions."""

@@ -22,7 +22,7 @@ from plait.compiler.target import AVX2, BASELINE, CpuTarget, this_cpu
 from plait.dsl.domains import softmax
 from plait.dsl.errors import CompilerFault
 from plait.dsl.functions import axes, near, when
-from plait.dsl.mistakes import MissingCompiler, WrongDtype
+from plait.dsl.mistakes import AbsentOutput, InvalidArgument, MissingCompiler, WrongDtype
 from plait.dsl.mixer import mixer
 from plait.dsl.pointwise import exp
 from plait.dsl.program import Program
@@ -330,3 +330,38 @@ def test_absent_scores() -> None:
         return (softmax(when(score > 0, score), over=s) * v[{t: s}]).sum(s).otherwise(0.0)
 
     agree(positive.program(), three(11, 4, dtype=torch.float64), 1e-12)
+
+
+def test_indices_outside_their_axis_are_refused_at_every_call() -> None:
+    @mixer("x[t, c], ids[h]: index t -> y[h, c]")
+    def gather(x, ids):
+        return x[{t: ids}]
+
+    compiled = Compiled(gather.program())
+    x = torch.randn(5, 2)
+    got = compiled.run({"x": x, "ids": torch.tensor([4, 0])})["y"]
+    assert torch.equal(got, x[[4, 0]])
+    with pytest.raises(InvalidArgument, match="`ids` holds 5, which is no index of axis `t`"):
+        compiled.run({"x": x, "ids": torch.tensor([0, 5])})
+
+
+def test_what_the_check_left_open_is_decided_by_the_sizes() -> None:
+    @mixer("x[h], y[w] -> z[w]")
+    def borrow(x, y):
+        return y + x[{h: w}]
+
+    compiled = Compiled(borrow.program())
+    assert compiled.run({"x": torch.ones(5), "y": torch.ones(4)})["z"].shape == (4,)
+    with pytest.raises(AbsentOutput, match="absent"):
+        compiled.run({"x": torch.ones(3), "y": torch.ones(4)})
+
+
+def test_one_value_under_two_names_is_two_tensors() -> None:
+    @mixer("x[h] -> y[h], z[h]")
+    def twice(x):
+        y = exp(x)
+        return y, y
+
+    results = Compiled(twice.program()).run({"x": torch.zeros(3)})
+    results["y"].zero_()
+    assert torch.equal(results["z"], torch.ones(3))
