@@ -23,7 +23,7 @@ from ..dsl.errors import CompilerFault
 from ..dsl.mistakes import NotFused, UnknownArgument, UnknownBackend, WrongDevice, WrongDtype
 from ..dsl.ops import Kind
 from ..dsl.program import BATCH, Axis, Declaration, Form, Program
-from ..dsl.size_forms import Sizes, evaluate_size
+from ..dsl.size_forms import Sizes, axis_range, evaluate_size
 from ..dsl.sizes import Binder, expand_batch
 from . import assembler
 from .cache import digest, machine_digest, read_index, sources_digest, write_index
@@ -256,8 +256,16 @@ class Compiled:
         ]
         typed = [(d, d.leaf.ranges_over) for d in self.program.declarations]
         indices = tuple((d, axis_range(axis, bound)) for d, axis in typed if axis is not None)
-        request, real_type = (len(batch), backend, real), self._real(tensors)
-        return Prepared(executable, sizes, shapes, numbers, real_type, _device(tensors), request, indices)
+        return Prepared(
+            executable,
+            sizes,
+            shapes,
+            numbers,
+            self._real(tensors),
+            _device(tensors),
+            (len(batch), backend, real),
+            indices,
+        )
 
     def assembler(self, batch: int, backend: BackendName, real: RealType) -> Assembler:
         """The planned program with `batch` batch dimensions."""
