@@ -335,7 +335,7 @@ def derived(call: _Call) -> Iterator[PlaitError]:
     for declaration, place, item, size in call.dimensions():
         if len(item) == 1 and item[0].size is not None:
             value = _attempt(item[0].size, call, [])
-            if not isinstance(value, PlaitError) and value != size:
+            if not isinstance(value, PlaitError) and 1 <= value != size:
                 formula = _Source(value, item[0].span, f"{value}, from `{spell(item[0].size)}`")
                 yield _two_sizes(call, item[0], formula, _here(declaration, place, size))
 
