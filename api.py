@@ -20,9 +20,14 @@ BackendName = Literal["reference", "cpp", "triton"]
 OnUnfused = Literal["warn", "error", "quiet"]
 
 
+def door(name: str) -> Any:
+    """A module of plait that brings torch or the compiler with it, opened when it is needed and never
+    by an import."""
+    return import_module(f".{name}", __package__)
+
+
 def _runtime() -> Any:
-    """The door to torch: opened by the first call on tensors, never by an import."""
-    return import_module(".runtime", __package__)
+    return door("runtime")
 
 
 class Mixer(dsl_mixer.Mixer):

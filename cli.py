@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
@@ -177,7 +176,7 @@ def aot(target: str, statics: tuple[str, ...], gpu: str, shape: tuple[str, ...])
 @main.command(help="Say what works here: compiler, triton, CUDA, cache, versions; and what to do.")
 def doctor() -> None:
     """Print one line for each thing that plait needs."""
-    for line in import_module(".doctor", __package__).findings():
+    for line in api.door("doctor").findings():
         click.echo(line)
 
 
@@ -185,7 +184,7 @@ def doctor() -> None:
 @click.option("--clear", is_flag=True)
 def cache(clear: bool) -> None:
     """Print the folder, or empty it."""
-    store = import_module(".backends.cache", __package__)
+    store = api.door("backends.cache")
     if clear:
         click.echo(f"removed {store.clear()} files")
     click.echo(str(store.cache_dir()))

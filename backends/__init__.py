@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ..compiler.kernel import Kernel, RealType
     from ..dsl.program import Program
-    from .assemble import Assembler
     from .executable import Built
 
 
-def assembler(program: Program, backend: str, real: RealType) -> Assembler:
+def assembler(program: Program, backend: str, real: RealType) -> Any:
     """The compiler proper, which a call that finds its kernels in the cache never needs."""
     return import_module(".assemble", __package__).Assembler(program, backend, real)
 

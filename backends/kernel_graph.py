@@ -91,16 +91,9 @@ def kernel_graph(
     device: torch.device,
 ) -> GraphModule:
     """The graph of one shape of call."""
-    graph = Graph()
-    nodes: dict[str, Node] = {}
     slots = {slot.name: slot for slot in executable.slots}
-    given = [slot for slot in executable.slots if slot.given]
-    holders = {slot.name: graph.placeholder(identifier(slot.name)) for slot in given}
-    for slot in given:
-        nodes[slot.name] = holders[slot.name]
-        if any(pack != 1 for pack in slot.packs):
-            view = Unpacked("view", tuple(shapes[slot.name]), slot.packs)
-            nodes[slot.name] = graph.call_function(view, (holders[slot.name],))
+    graph = Graph()
+    nodes = _given(graph, executable, shapes)
     for step, values in zip(executable.steps, numbers, strict=True):
         if isinstance(step, Call):
             made = [name for name in step.tensors if not slots[name].given and name not in nodes]
@@ -110,20 +103,30 @@ def kernel_graph(
             node = graph.call_function(target, tuple(reads), {"device": device})
         else:
             made = [name for name in (step.name, f"{step.name}?") if name in slots]
-            target = Referred(identifier(step.name), step, tuple(nodes), sizes)
-            node = graph.call_function(target, tuple(nodes.values()))
+            referred = Referred(identifier(step.name), step, tuple(nodes), sizes)
+            node = graph.call_function(referred, tuple(nodes.values()))
         for i, name in enumerate(made):
             nodes[name] = graph.call_function(_part, (node, i))
-    results = []
+    results: list[Node] = []
     for name, slot in executable.outputs:
         packs = slots[slot].packs
         plain = all(pack == 1 for pack in packs)
-        results.append(
-            nodes[slot] if plain else graph.call_function(Packed(identifier(name), packs), (nodes[slot],))
-        )
+        packed = Packed(identifier(name), packs)
+        results.append(nodes[slot] if plain else graph.call_function(packed, (nodes[slot],)))
     graph.output(tuple(results))
     graph.lint()
     return GraphModule(torch.nn.Module(), graph)
+
+
+def _given(graph: Graph, executable: Executable, shapes: Mapping[str, list[int]]) -> dict[str, Node]:
+    """The placeholders, in order, and their views with one dimension an axis."""
+    given = [slot for slot in executable.slots if slot.given]
+    nodes = {slot.name: graph.placeholder(identifier(slot.name)) for slot in given}
+    for slot in given:
+        if any(pack != 1 for pack in slot.packs):
+            view = Unpacked("view", tuple(shapes[slot.name]), slot.packs)
+            nodes[slot.name] = graph.call_function(view, (nodes[slot.name],))
+    return nodes
 
 
 def identifier(name: str) -> str:

@@ -11,7 +11,7 @@ predicate over y - h. What the family does not cover gets a reason, which `expla
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from ..dsl.program import (
     At,
@@ -57,9 +57,9 @@ class Side:
 
 
 @dataclass(frozen=True, slots=True)
-class Attention:
-    """A match. `score` is the unmasked score, in which `dot` (if any) is the contraction of `query`
-    with `key_side` over `channels`; `predicates` mask it; `factors` scale the result."""
+class Parts:
+    """What a match is made of. `score` is the unmasked score, in which `dot` (if any) is the contraction
+    of `query` with `key_side` over `channels`; `predicates` mask it; `factors` scale the result."""
 
     root: Reduce
     keys: tuple[Key, ...]
@@ -71,6 +71,13 @@ class Attention:
     channels: tuple[Axis, ...]
     value_side: Side
     factors: tuple[Form, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Attention(Parts):
+    """A match, and the roles of the axes of its result: shared with the keys, of queries only (they
+    lie in the lanes), of values only."""
+
     batch: tuple[Axis, ...]
     lanes: tuple[Axis, ...]
     outputs: tuple[Axis, ...]
@@ -112,7 +119,7 @@ def _match(form: Form) -> Attention:
     key_side = _side(key_form, keys, over) if key_form is not None else None
     value_side = _side(moving[0], keys, over)
     fixed = tuple(each for each in rest if each is not moving[0])
-    return _roles(form, keys, predicates, score, dot, query, key_side, channels, value_side, fixed)
+    return _roles(Parts(form, keys, predicates, score, dot, query, key_side, channels, value_side, fixed))
 
 
 def _peel(form: Form) -> tuple[tuple[Form, ...], Form]:
@@ -254,47 +261,24 @@ def _depends(side: Side | None, keys: tuple[Key, ...]) -> set[Axis]:
     return {axis for index in side.indices.values() if index not in solved for axis in index.axes}
 
 
-def _roles(
-    root: Reduce,
-    keys: tuple[Key, ...],
-    predicates: tuple[Form, ...],
-    score: Form,
-    dot: Reduce | None,
-    query: Form | None,
-    key_side: Side | None,
-    channels: tuple[Axis, ...],
-    value_side: Side,
-    factors: tuple[Form, ...],
-) -> Attention:
+def _roles(parts: Parts) -> Attention:
     """Sort the outer axes: shared with the keys (batch), of queries only (lanes), of values only."""
-    scored = set(score.axes) | {axis for each in predicates for axis in each.axes}
-    of_values = _depends(value_side, keys)
+    root, keys = parts.root, parts.keys
+    scored = set(parts.score.axes) | {axis for each in parts.predicates for axis in each.axes}
+    of_values = _depends(parts.value_side, keys)
     outputs = tuple(axis for axis in root.axes if axis in of_values and axis not in scored)
-    shared = (_depends(key_side, keys) - set(channels)) | (of_values - set(outputs))
+    shared = (_depends(parts.key_side, keys) - set(parts.channels)) | (of_values - set(outputs))
     batch = tuple(axis for axis in root.axes if axis in shared and axis not in outputs)
     lanes = tuple(axis for axis in root.axes if axis not in batch and axis not in outputs)
     if not lanes:
         raise Unfit("every axis of the queries is also one of the keys: nothing lies in the lanes")
-    if len(outputs) > 1 or len(channels) > 1:
+    if len(outputs) > 1 or len(parts.channels) > 1:
         raise Unfit("more than one channel axis")
     for key in keys:
         if not set(key.rest.axes) <= set(root.axes):
             raise Unfit(f"the window of `{key.over.name}` is placed by something else than the query")
-    return Attention(
-        root,
-        keys,
-        predicates,
-        score,
-        dot,
-        query,
-        key_side,
-        channels,
-        value_side,
-        factors,
-        batch,
-        lanes,
-        outputs,
-    )
+    found = (getattr(parts, each.name) for each in fields(Parts))
+    return Attention(*found, batch, lanes, outputs)
 
 
 def must_store(match: Attention) -> tuple[Form, ...]:

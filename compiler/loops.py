@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from ..dsl.program import Axis, Form
 from .kernel import Grid, Kernel, Operand, RealType
-from .kernel_builder import Builder
+from .kernel_builder import Builder, Tile
 from .lower import Lowering
 from .plan import Stored
 from .prune import prune
@@ -27,37 +27,44 @@ def loops_kernel(
 ) -> Written:
     """The kernel of a group. `tile` lanes lie along the last axis of the result (1: none)."""
     builder = Builder(real)
-    others = {form: each for form, each in stored.items() if form != result.form}
-    lowering = Lowering(builder, known, others)
+    lowering = Lowering(builder, known, {form: each for form, each in stored.items() if form != result.form})
     env: dict[Axis, Operand] = {axis: lowering.coordinate(axis) for axis in result.axes}
-    tiles = [1] * len(result.axes)
-    if tiles:
-        tiles[-1] = tile
-    grid = tuple(
-        Grid(str(env[axis]), lowering.low(axis), lowering.extent(axis), width)
-        for axis, width in zip(result.axes, tiles, strict=True)
-    )
+    grid = _grid(lowering, result, env, tile)
     lanes = tuple(axis.name for axis in grid if axis.tile > 1)
     guard = builder.both(*(f"{name}.valid" for name in lanes))
     value = lowering.value(result.form, env, guard)
     index = tuple(lowering.offset(axis, env[axis]) for axis in result.axes)
-    out = builder.buffer(result.name, len(result.axes), result.form.kind, "out")
-    builder.store(out, index, value.value, guard)
-    outs = [(out, result.form, False)]
-    if result.presence:
-        there = builder.buffer(f"{result.name}_there", len(result.axes), "bool", "out")
-        builder.store(there, index, value.present, guard)
-        outs.append((there, result.form, True))
-    kernel = Kernel(
-        builder.name(name),
-        real,
-        tuple(builder.sizes),
-        tuple(builder.buffers),
-        grid,
-        (),
-        lanes,
-        tuple(builder.blocks[0].statements),
-    )
+    outs = [
+        (store_result(builder, result, index, value, guard, there), result.form, there)
+        for there in stores(result)
+    ]
+    body = tuple(builder.blocks[0].statements)
+    sizes, buffers = tuple(builder.sizes), tuple(builder.buffers)
+    kernel = Kernel(builder.name(name), real, sizes, buffers, grid, (), lanes, body)
     numbers = {number: form for form, number in lowering.numbers.items()}
     tensors = {buffer: (form, there) for buffer, form, there in (*lowering.read, *outs)}
     return Written.of(prune(kernel), numbers, tensors)
+
+
+def _grid(lowering: Lowering, result: Stored, env: Mapping[Axis, Operand], tile: int) -> tuple[Grid, ...]:
+    """Every axis one by one, the last in tiles."""
+    last = len(result.axes) - 1
+    return tuple(
+        Grid(str(env[axis]), lowering.low(axis), lowering.extent(axis), tile if i == last else 1)
+        for i, axis in enumerate(result.axes)
+    )
+
+
+def stores(result: Stored) -> tuple[bool, ...]:
+    """What is stored of a result: the value, and its presence where that is asked for."""
+    return (False, True) if result.presence else (False,)
+
+
+def store_result(
+    builder: Builder, result: Stored, index: tuple[Operand, ...], value: Tile, guard: Operand, there: bool
+) -> str:
+    """Store a value, or where it is present, and return the buffer."""
+    name, kind = (f"{result.name}_there", "bool") if there else (result.name, result.form.kind)
+    buffer = builder.buffer(name, len(result.axes), kind, "out")
+    builder.store(buffer, index, value.present if there else value.value, guard)
+    return buffer

@@ -17,6 +17,7 @@ from ..dsl.program import Axis, Const, Coordinate, Form, Map
 from .attention_family import Attention, Key, Side
 from .kernel import Carry, Grid, Kernel, Local, Operand, RealType, StreamAxis
 from .kernel_builder import INF, Builder, Tile
+from .loops import store_result, stores
 from .lower import Env, Lowering
 from .plan import Stored
 from .prune import prune
@@ -112,13 +113,10 @@ class Streaming:
         self._stream(inside)
         value = self.lowering.value(result.form, self.env, inside)
         index = tuple(self.lowering.offset(axis, self.env[axis]) for axis in result.axes)
-        out = builder.buffer(result.name, len(result.axes), "real", "out")
-        builder.store(out, index, value.value, inside)
-        tensors = {out: (result.form, False)}
-        if result.presence:
-            there = builder.buffer(f"{result.name}_there", len(result.axes), "bool", "out")
-            builder.store(there, index, value.present, inside)
-            tensors[there] = (result.form, True)
+        tensors = {
+            store_result(builder, result, index, value, inside, there): (result.form, there)
+            for there in stores(result)
+        }
         lanes = tuple(str(self.env[axis]) for axis in self.tiles)
         name = builder.name(self.name)
         body = tuple(builder.blocks[0].statements)
