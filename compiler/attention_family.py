@@ -11,7 +11,7 @@ predicate over y - h. What the family does not cover gets a reason, which `expla
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 from ..dsl.program import (
     At,
@@ -277,8 +277,10 @@ def _roles(parts: Parts) -> Attention:
     for key in keys:
         if not set(key.rest.axes) <= set(root.axes):
             raise Unfit(f"the window of `{key.over.name}` is placed by something else than the query")
-    found = (getattr(parts, each.name) for each in fields(Parts))
-    return Attention(*found, batch, lanes, outputs)
+    return Attention(
+        root, keys, parts.predicates, parts.score, parts.dot, parts.query, parts.key_side, parts.channels,
+        parts.value_side, parts.factors, batch, lanes, outputs,
+    )  # fmt: skip
 
 
 def must_store(match: Attention) -> tuple[Form, ...]:
