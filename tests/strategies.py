@@ -31,6 +31,7 @@ from plait.dsl.program import (
     Update,
     walk,
 )
+from plait.dsl.show import show
 from plait.dsl.size_forms import Sizes, axis_range
 from writer import Axes, Writer, add, may_be_absent, mul
 
@@ -47,7 +48,7 @@ class Example:
     sizes: Sizes
 
     def __repr__(self) -> str:
-        return "\n".join(["", str(self.program), *map(self._shown, self.tensors)])
+        return "\n".join(["", show(self.program), *map(self._shown, self.tensors)])
 
     def _shown(self, name: str) -> str:
         tensor = self.tensors[name]

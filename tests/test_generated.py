@@ -17,9 +17,13 @@ from plait.compiler.partial import batch
 from plait.compiler.storage import load_all
 from plait.compiler.to_fx import to_fx
 from plait.dsl.batch import expand_batch
+from plait.dsl.canonical import canonical
 from plait.dsl.check import check, check_sizes
+from plait.dsl.elaborate import elaborate
 from plait.dsl.mistakes import AbsentOutput
-from plait.dsl.program import BATCH, Program
+from plait.dsl.parse import parse_text
+from plait.dsl.program import BATCH, Program, Scalar
+from plait.dsl.show import show
 from plait.dsl.size_forms import program_axes
 from plait.dsl.sizes import bind_sizes
 from plait.dsl.totality import analyse
@@ -82,6 +86,25 @@ def test_an_expanded_batch_means_the_same(example: Example) -> None:
     expanded = expand_batch(example.program, count)
     assert BATCH not in {axis for form in expanded.forms for axis in form.axes}
     alike(interpret(expanded, example.tensors), interpret(example.program, example.tensors), torch.float64)
+
+
+@settings(max_examples=100)
+@given(examples() | attention_examples())
+def test_the_text_reads_back_to_an_equal_program(example: Example) -> None:
+    program = example.program
+    again = read(show(program), dict(program.statics))
+    assert canonical(again) == canonical(program)
+    assert again == program
+    assert read(show(again), dict(program.statics)) == program
+    torch.testing.assert_close(
+        interpret(again, example.tensors), interpret(program, example.tensors), rtol=0, atol=0, equal_nan=True
+    )
+
+
+def read(text: str, statics: Mapping[str, Scalar | str]) -> Program:
+    """The program of the one mixer in a text."""
+    (mixer,) = parse_text(text)
+    return elaborate(mixer, statics, {})
 
 
 @settings(max_examples=100)
