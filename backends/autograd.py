@@ -1,0 +1,302 @@
+"""`Differentiable`: a compiled program in the graph of autograd, in reverse and forward mode, under vmap.
+
+Derivatives are programs: backward calls the Differentiable of the gradient program, so it can itself be
+differentiated, as often as one likes; forward mode calls that of the tangent program. Both are derived
+when they are first needed, for the tensors that need them. Eager calls go through an autograd.Function;
+calls that torch traces (torch.compile, torch.export, FakeTensor) go through the operator of the program.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._C._functorch import is_legacy_batchedtensor
+from torch.autograd import Function, forward_ad
+from torch.nn import Parameter
+
+from ..compiler.derive import SMOOTH, gradient
+from ..compiler.storage import results
+from ..compiler.tangent import added, apart, tangent
+from ..dsl.canonical import canonical
+from ..dsl.program import BATCH, Coordinate, Place, Program, Reduce, Size
+from ..dsl.size_forms import program_axes
+from .compiled import Compiled
+from .registry import DEVICES, Dims, Run, Tensors, operator
+from .shapes import Fakes
+
+PLAIN = (Tensor, Parameter)
+"""Tensors with memory of their own. Any other class (FakeTensor, DTensor ...) has its own idea of a call,
+which only an operator reaches."""
+
+Derive = Callable[[Program, Sequence[str]], Program]
+
+NARROW = (torch.float16, torch.bfloat16)
+
+
+@dataclass(slots=True, eq=False)
+class Differentiable:
+    """Call it as `Compiled.run`: all tensors by name; all results by name, updated buffers (under
+    `update:NAME`) and whatever is not real or complex outside the graph.
+
+    Under autocast, tensors of less than float32 are converted to float32, and so are the results: plait
+    stands on autocast's float32 list. Inside, autocast is off.
+    """
+
+    compiled: Compiled
+    names: tuple[str, ...] = field(init=False)
+    outputs: tuple[str, ...] = field(init=False)
+    results: tuple[str, ...] = field(init=False)
+    """The names of the outputs, then `update:NAME` of the updated buffers."""
+    smooth: tuple[str, ...] = field(init=False)
+    """The names of the outputs that carry derivatives."""
+    operator: Any = field(init=False, default=None, repr=False)
+    _derived: dict[object, tuple[Differentiable, tuple[str, ...]]] = field(init=False, repr=False)
+    _fakes: Fakes | None = field(init=False, default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        program = self.compiled.program
+        self.names = tuple(declaration.leaf.name for declaration in program.declarations)
+        self.outputs = tuple(output.name for output in program.outputs)
+        self.results = tuple(result.key for result in results(program))
+        self.smooth = tuple(output.name for output in program.outputs if output.value.kind in SMOOTH)
+        self._derived = {}
+
+    @property
+    def name(self) -> str:
+        return self.compiled.program.name
+
+    @property
+    def identity(self) -> str:
+        made = self.compiled
+        return f"{made.backend} {made.dtype} {made.on_unfused}\n{canonical(made.program)}"
+
+    # --- calls
+
+    def __call__(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Raises what `Compiled.run` raises."""
+        if len(tensors) != len(self.names) or any(name not in tensors for name in self.names):
+            return self.compiled.run(tensors)
+        given = [tensors[name] for name in self.names]
+        if torch.compiler.is_compiling():
+            return self._traced(given)
+        device = given[0].device.type if given else "cpu"
+        if any(map(_opaque, given)) or device not in DEVICES or torch._C._len_torch_dispatch_stack():
+            return self._traced(given)
+        if torch.is_autocast_enabled(device):
+            with torch.autocast(device, enabled=False):
+                return self._eager([tensor.float() if tensor.dtype in NARROW else tensor for tensor in given])
+        return self._eager(given)
+
+    def _eager(self, given: Sequence[Tensor]) -> dict[str, Tensor]:
+        made = self.record(self.launch, given) if _watched(given) else self.launch(*given)
+        return dict(zip(self.results, made, strict=True))
+
+    def _traced(self, given: Sequence[Tensor]) -> dict[str, Tensor]:
+        self.registered()
+        made = self.operator(*given)
+        return dict(zip(self.results, (made,) if len(self.results) == 1 else made, strict=True))
+
+    def registered(self) -> bool:
+        """Make the operator. TorchDynamo runs this as it is, instead of tracing it."""
+        if self.operator is None:
+            self.operator = operator(self)
+        return True
+
+    registered._dynamo_marked_constant = True
+
+    # --- what runs
+
+    def launch(self, *tensors: Tensor) -> Tensors:
+        """The results as new tensors, none of which shares memory with another or with a given one."""
+        made = self.compiled.run(dict(zip(self.names, tensors, strict=True)))
+        fresh: list[Tensor] = []
+        taken = {_memory(tensor) for tensor in tensors}
+        for name in self.results:
+            tensor = made[name] if _memory(made[name]) not in taken else made[name].clone()
+            taken.add(_memory(tensor))
+            fresh.append(tensor.contiguous())
+        return tuple(fresh)
+
+    def fake(self, *tensors: Tensor) -> Tensors:
+        """Empty tensors like the results of `launch`. Raises AxisSizeMismatch and its kin."""
+        return self.empty(tensors, [tuple(tensor.shape) for tensor in tensors])
+
+    def empty(self, tensors: Sequence[Tensor], shapes: Sequence[tuple[int, ...]]) -> Tensors:
+        """Results without values for tensors of these shapes."""
+        if self._fakes is None:
+            self._fakes = Fakes(self.compiled.program, self.compiled.dtype)
+        given = dict(zip(self.names, tensors, strict=True))
+        return self._fakes(given, dict(zip(self.names, shapes, strict=True)))
+
+    def record(self, run: Run, tensors: Sequence[Tensor]) -> Tensors:
+        """`run(*tensors)` in the graph of autograd."""
+        return _Call.apply(self, run, *tensors)
+
+    # --- derivatives
+
+    def derivative(
+        self, derive: Derive, wrt: Sequence[str], outputs: Sequence[str], tensors: Sequence[Tensor],
+        directions: Sequence[Tensor],
+    ) -> list[Tensor]:  # fmt: skip
+        """What the derived program of the named outputs makes of `tensors` and of one direction more for
+        each input that it adds, in its order of outputs."""
+        key = (derive.__name__, tuple(wrt), tuple(outputs))
+        if key not in self._derived:
+            own = self.compiled
+            kept = tuple(each for each in own.program.outputs if each.name in outputs)
+            program = derive(apart(replace(own.program, outputs=kept, updates=())), wrt)
+            made = Differentiable(Compiled(program, own.backend, own.dtype, own.on_unfused))
+            self._derived[key] = made, tuple(each.leaf.name for each in added(own.program, program))
+        derived, names = self._derived[key]
+        given = dict(zip(self.names, tensors, strict=True)) | dict(zip(names, directions, strict=True))
+        return list(derived(given).values())
+
+    # --- vmap
+
+    def mapped(self, run: Run, count: int, dims: Dims, tensors: Sequence[Tensor]) -> tuple[Tensors, Dims]:
+        """`run` for each of `count` entries along `dims`: in one call where the mapped dimension can
+        be one more of `...`, else one after another. The results, and where the entries lie."""
+        places = _batches(self.compiled.program)
+        mapped = [name for name, dim in zip(self.names, dims, strict=True) if dim is not None]
+        if places is None or any(name not in places for name in mapped):
+            return self._one_by_one(run, count, dims, tensors)
+        joined: list[Tensor] = []
+        for name, dim, tensor in zip(self.names, dims, tensors, strict=True):
+            if name not in places:
+                joined.append(tensor)
+            elif dim is not None:
+                joined.append(tensor.movedim(dim, places[name]))
+            else:
+                shape = list(tensor.shape)
+                shape.insert(places[name], count)
+                joined.append(tensor.unsqueeze(places[name]).expand(shape))
+        return run(*joined), tuple(places[name] for name in self.results)
+
+    def _one_by_one(
+        self, run: Run, count: int, dims: Dims, tensors: Sequence[Tensor]
+    ) -> tuple[Tensors, Dims]:
+        if count == 0:
+            shapes = [
+                (*tensor.shape[:dim], *tensor.shape[dim + 1 :]) if dim is not None else tuple(tensor.shape)
+                for tensor, dim in zip(tensors, dims, strict=True)
+            ]
+            nothing = (made.new_empty((0, *made.shape)) for made in self.empty(tensors, shapes))
+            return tuple(nothing), (0,) * len(self.results)
+        calls = [
+            run(
+                *(
+                    each if dim is None else each.select(dim, at)
+                    for each, dim in zip(tensors, dims, strict=True)
+                )
+            )
+            for at in range(count)
+        ]
+        return tuple(torch.stack(parts) for parts in zip(*calls, strict=True)), (0,) * len(self.results)
+
+
+def differentiable(compiled: Compiled) -> Differentiable:
+    """The compiled program as a call that autograd sees."""
+    return Differentiable(compiled)
+
+
+def _opaque(tensor: Tensor) -> bool:
+    """Whether a kernel cannot reach the memory: a tensor of another class, or of `is_grads_batched`."""
+    return type(tensor) not in PLAIN or is_legacy_batchedtensor(tensor)
+
+
+def _watched(tensors: Sequence[Tensor]) -> bool:
+    """Whether anyone looks on: autograd, forward mode, or a transform of torch.func."""
+    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
+        return True
+    return forward_ad._current_level >= 0 or torch._C._are_functorch_transforms_active()
+
+
+def _memory(tensor: Tensor) -> int:
+    return tensor.untyped_storage()._cdata
+
+
+def _batches(program: Program) -> dict[str, int] | None:
+    """The dimension of `...` in each tensor and result that has it; None for a program whose results do
+    not simply follow the batch: one that sums over it, counts it, or gives something without it."""
+    if any(BATCH not in output.value.axes for output in program.outputs) or program.updates:
+        return None
+    for form in program.forms:
+        match form:
+            case Size(axis=axis) | Coordinate(axis=axis) if axis == BATCH:
+                return None
+            case Reduce(pieces=pieces) if any(BATCH in piece.axes for piece in pieces):
+                return None
+            case Place(value=value, keep=keep) if BATCH in value.axes and BATCH not in keep:
+                return None
+            case _:
+                pass
+    counted = (end for axis in program_axes(program) for end in (axis.lo, axis.size) if end is not None)
+    if any(isinstance(end, Size) and end.axis == BATCH for end in counted):
+        return None
+    layouts = [(each.leaf.name, each.items) for each in program.declarations]
+    layouts += [(each.name, each.items) for each in program.outputs]
+    return {name: items.index((BATCH,)) for name, items in layouts if (BATCH,) in items}
+
+
+# --- autograd
+
+
+class _Call(Function):
+    """One call. Its tensors are those of the program, in order."""
+
+    @staticmethod
+    def forward(program: Differentiable, run: Run, *tensors: Tensor) -> Tensors:
+        return run(*tensors)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensors) -> None:
+        program, _, *tensors = inputs
+        ctx.program = program
+        ctx.save_for_backward(*tensors)
+        ctx.save_for_forward(*tensors)
+        ctx.set_materialize_grads(False)
+        rough = [
+            made for name, made in zip(program.results, output, strict=True) if name not in program.smooth
+        ]
+        ctx.mark_non_differentiable(*rough)
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
+        program: Differentiable = ctx.program
+        needed = zip(program.names, ctx.needs_input_grad[2:], strict=True)
+        wrt = [name for name, need in needed if need]
+        given = {
+            name: cotangent
+            for name, cotangent in zip(program.results, cotangents, strict=True)
+            if cotangent is not None and name in program.smooth
+        }
+        found: list[Tensor] = []
+        if wrt and given:
+            found = program.derivative(gradient, wrt, tuple(given), ctx.saved_tensors, tuple(given.values()))
+        gradients = dict(zip(wrt, found, strict=False))
+        return (None, None, *(gradients.get(name) for name in program.names))
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Tensor | None) -> tuple[Tensor | None, ...]:
+        program: Differentiable = ctx.program
+        pairs = zip(program.names, tangents[2:], strict=True)
+        given = {name: direction for name, direction in pairs if direction is not None}
+        found: list[Tensor] = []
+        if given:
+            directions = tuple(given.values())
+            found = program.derivative(tangent, tuple(given), program.smooth, ctx.saved_tensors, directions)
+        pushed = dict(zip(program.smooth, found, strict=False))
+        return tuple(pushed.get(name) for name in program.results)
+
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: Dims, program: Differentiable, run: Run, *tensors: Tensor
+    ) -> tuple[Tensors, Dims]:
+        def again(*tensors: Tensor) -> Tensors:
+            return program.record(program.launch, tensors)
+
+        return program.mapped(again, info.batch_size, in_dims[2:], tensors)

@@ -1,0 +1,143 @@
+"""The shapes of what a program makes, before anything runs: for fakes, empty batches and draws.
+
+Sizes may be symbolic (`torch.SymInt`): nothing but arithmetic and comparisons touches them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..compiler.storage import results
+from ..dsl.build import size
+from ..dsl.ops import Kind
+from ..dsl.program import BATCH, Axis, Item, Program
+from ..dsl.size_forms import Tape, record
+from ..dsl.sizes import Binder
+
+Layout = tuple[Item, ...]
+
+
+def dtype_of(kind: Kind, real: torch.dtype) -> torch.dtype:
+    """The dtype of a result in a call whose reals are `real`."""
+    match kind:
+        case "bool":
+            return torch.bool
+        case "int":
+            return torch.int64
+        case "real":
+            return real
+        case "complex":
+            return real.to_complex()
+
+
+@dataclass(slots=True)
+class Layouts:
+    """The shapes of tensors laid out as `layouts`, from those of the program's given tensors."""
+
+    program: Program
+    layouts: tuple[Layout, ...]
+    _binder: Binder = field(init=False, repr=False)
+    _tape: Tape = field(init=False, repr=False)
+    _places: dict[str, int] = field(init=False, repr=False)
+    _sources: tuple[tuple[str, int], ...] | None = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        axes = [axis for axis in _axes(self.layouts) if axis != BATCH]
+        self._binder = Binder(self.program)
+        self._tape = record([size(axis) for axis in axes], ())
+        self._places = {axis.key: place for axis, place in zip(axes, self._tape.results, strict=True)}
+        self._sources = _sources(self.program, self._tape.axes)
+
+    def checked(self, shapes: Mapping[str, tuple[int, ...]]) -> list[list[int]]:
+        """The shapes; raises AxisSizeMismatch and its kin where the given ones do not fit."""
+        sizes = self._binder.bind(shapes)
+        batch = sizes.pop(BATCH, ())
+        assert isinstance(batch, tuple)
+        measured: dict[Axis, Any] = {**sizes, BATCH: _product(batch)}
+        return self._laid_out([measured[axis] for axis in self._tape.axes], batch)
+
+    def read(self, tensors: Mapping[str, Tensor]) -> list[list[int]]:
+        """The shapes of layouts without `...`. Where every size stands alone as the dimension of some
+        tensor, it is read there, unchecked, by code simple enough for TorchDynamo to follow."""
+        if self._sources is None:
+            return self.checked({name: tuple(tensor.shape) for name, tensor in tensors.items()})
+        values = [tensors[name].shape[dim] if name else dim for name, dim in self._sources]
+        return self._laid_out(values, ())
+
+    def _laid_out(self, values: Sequence[Any], batch: Sequence[int]) -> list[list[int]]:
+        measured: list[Any] = self._tape.run(values)
+        shapes: list[list[int]] = []
+        for layout in self.layouts:
+            shape: list[int] = []
+            for item in layout:
+                if item == (BATCH,):
+                    shape += batch
+                else:
+                    shape.append(_product([measured[self._places[axis.key]] for axis in item]))
+            shapes.append(shape)
+        return shapes
+
+
+def _axes(layouts: Sequence[Layout]) -> tuple[Axis, ...]:
+    return tuple(dict.fromkeys(axis for layout in layouts for item in layout for axis in item))
+
+
+def _product(extents: Sequence[int]) -> int:
+    total = 1
+    for extent in extents:
+        total = total * extent
+    return total
+
+
+def _sources(program: Program, axes: Sequence[Axis]) -> tuple[tuple[str, int], ...] | None:
+    """For each axis a tensor and its dimension of that size; ("", size) for a fixed one. None where
+    an axis has no such dimension. Dimensions after `...` count from the end."""
+    found: dict[Axis, tuple[str, int]] = {axis: ("", extent) for axis, extent in program.fixed}
+    for declaration in program.declarations:
+        items = declaration.items
+        batch = items.index((BATCH,)) if (BATCH,) in items else len(items)
+        if declaration.leaf.role == "draw":
+            continue
+        for place, item in enumerate(items):
+            if len(item) == 1 and item[0].size is None and item != (BATCH,):
+                dim = place if place < batch else place - len(items)
+                found.setdefault(item[0], (declaration.leaf.name, dim))
+    return tuple(found[axis] for axis in axes) if all(axis in found for axis in axes) else None
+
+
+@dataclass(slots=True)
+class Fakes:
+    """Tensors with the shapes, dtypes and strides of a program's results, and nothing in them."""
+
+    program: Program
+    dtype: torch.dtype | None
+    """The real dtype where no tensor of the call is real."""
+    layouts: Layouts = field(init=False, repr=False)
+    kinds: tuple[Kind, ...] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        made = results(self.program)
+        self.layouts = Layouts(self.program, tuple(each.items for each in made))
+        self.kinds = tuple(each.kind for each in made)
+
+    def __call__(
+        self, tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]
+    ) -> tuple[Tensor, ...]:
+        """Results for tensors of these `shapes`, which may differ from their own."""
+        first = next(iter(tensors.values()))
+        real = self.real(tensors)
+        laid_out = zip(self.layouts.checked(shapes), self.kinds, strict=True)
+        return tuple(first.new_empty(shape, dtype=dtype_of(kind, real)) for shape, kind in laid_out)
+
+    def real(self, tensors: Mapping[str, Tensor]) -> torch.dtype:
+        """The real dtype of a call."""
+        for declaration in self.program.declarations:
+            dtype = tensors[declaration.leaf.name].dtype
+            if dtype.is_floating_point or dtype.is_complex:
+                return dtype.to_real()
+        return self.dtype or torch.float32
