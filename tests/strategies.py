@@ -12,6 +12,7 @@ from typing import TypeVar
 
 import torch
 from hypothesis import strategies as st
+from hypothesis.vendor.pretty import RepresentationPrinter
 from torch import Tensor
 
 from plait.compiler.partial import DTYPES
@@ -49,6 +50,10 @@ class Example:
 
     def __repr__(self) -> str:
         return "\n".join(["", show(self.program), *map(self._shown, self.tensors)])
+
+    def _repr_pretty_(self, printer: RepresentationPrinter, cycle: bool) -> None:
+        """What hypothesis prints of the example that it has shrunk."""
+        printer.text(repr(self))
 
     def _shown(self, name: str) -> str:
         tensor = self.tensors[name]
