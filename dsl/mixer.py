@@ -7,7 +7,7 @@ from functools import update_wrapper
 from types import EllipsisType
 from typing import Any, Self, cast, overload
 
-from . import canonical  # noqa: F401  # pyright: ignore[reportUnusedImport]  (programs compare by it)
+from . import canonical, show  # noqa: F401  # pyright: ignore[reportUnusedImport]  (how programs compare and print)
 from .arguments import Request
 from .check import check
 from .compose import bind, compose

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+import test_python_programs
 from plait import (
     Mixer,
     PlaitError,
@@ -63,7 +64,9 @@ from plait import (
     when,
     zeros,
 )
+from plait.dsl.elaborate import elaborate
 from plait.dsl.mistakes import InvalidSyntax, UnknownAxis
+from plait.dsl.parse import parse_text
 from plait.dsl.text_mixers import TextDefinition, parse_mixers
 
 b, c, d, h, m, n, t, w, z = axes("b c d h m n t w z")
@@ -434,3 +437,31 @@ def test_modes_are_one_program_each() -> None:
         body = f"  mode {name}\n  o = {'2 * x' if name == 'train' else 'x'}\n"
         text = parse_mixers(f"mixer f(x[c]) -> o[c]:\n{body}", "<text>", Mixer)
         assert text.program(mode=name).mode == f.program(mode=name).mode
+
+
+# --- and printed
+
+
+def test_the_printed_text_is_what_the_design_shows() -> None:
+    header, function, _ = PAIRS[0]
+    assert (
+        str(of_python(header, function).program())
+        == """\
+mixer circular_attention(q[..., h, w, d], k[..., h, w, d], v[..., h, w, d]; radius = 8) -> o[..., h, w, d]:
+  near dh, dw: radius
+  s = sum[d](q * k[h+dh, w+dw]) * size(d) ** -0.5
+  p = softmax[dh, dw | dh*dh + dw*dw < radius*radius](s)
+  o = sum[dh, dw](p * v[h+dh, w+dw])"""
+    )
+
+
+PROGRAMS = {name: each for name, each in vars(test_python_programs).items() if isinstance(each, Mixer)}
+
+
+@pytest.mark.parametrize("mode", ["eval", "train"])
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_traced_program_is_read_back_from_its_print(name: str, mode: str) -> None:
+    statics: dict[str, Any] = test_python_programs.STATICS.get(name, {})
+    program = PROGRAMS[name].program(mode=mode, **statics)
+    (ast,) = parse_text(str(program))
+    assert elaborate(ast, {}, {}, mode=mode) == program
