@@ -221,16 +221,20 @@ def escaped(leaf: Leaf) -> UnknownName:
 
 
 def as_if(value: Form, surrogate: Form, span: Span | None = None) -> Form:
-    """The value of one, the derivative of the other."""
+    """The value of one, the derivative of the other. A whole value with a real surrogate becomes real,
+    since whole numbers have no derivative: `as_if(round(x), x)`."""
     _numeric(value, "as_if", span)
     _numeric(surrogate, "as_if", span)
     _within(surrogate, value.axes, "the surrogate", "the value", span)
+    if value.kind == "int" and surrogate.kind == "real":
+        value = apply("to_real", value, span=span)
     return AsIf(value, surrogate, span=span)
 
 
 def stop(value: Form, span: Span | None = None) -> Form:
-    """The value, with no derivative: `as_if` of a constant."""
-    return as_if(value, Const(0.0), span)
+    """The value, with no derivative: `as_if` of a constant, of the kind of the value."""
+    _numeric(value, "stop", span)
+    return AsIf(value, Const(0.0), span=span)
 
 
 def cotangent(value: Form, name: str, span: Span | None = None) -> Leaf:
