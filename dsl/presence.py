@@ -98,8 +98,10 @@ def terms(op: str, form: Form) -> list[Form]:
 
 
 def _joined(op: str, parts: Iterable[Form], neutral: Const, absorbing: Const) -> Form:
-    flat = dict.fromkeys(term for part in parts for term in terms(op, part) if term != neutral)
-    if absorbing in flat or any(negation(part) in flat for part in flat):
+    whole = dict.fromkeys(parts)
+    flat = dict.fromkeys(term for part in whole for term in terms(op, part) if term != neutral)
+    # p | ~p, also where p is itself an `or` and so comes apart.
+    if absorbing in flat or any(negation(part) in each for each in (whole, flat) for part in each):
         return absorbing
     level: list[Form] = list(flat) or [neutral]
     while len(level) > 1:
