@@ -15,7 +15,7 @@ from ..dsl.ops import Kind
 from ..dsl.program import Axis, Const, Form, Item, Map, Size, walk
 from ..dsl.size_forms import Tape, record, size_operands
 
-LARGE = 16384
+LARGE = 8192
 """Sizes above it have 64-bit integers in the lanes of float32 kernels."""
 
 

@@ -52,7 +52,7 @@ def _interval(operand: Operand, lets: Mapping[str, Let], ranges: Mapping[str, st
         case bool() | float():
             return None
         case int():
-            return f"point({operand}L)"
+            return f"point({operand})"
         case str() if operand in ranges:
             return ranges[operand]
         case str() if operand in lets and lets[operand].kind == "int":

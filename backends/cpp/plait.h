@@ -72,9 +72,10 @@ INLINE vec vexp(vec x) {
   return p * s1 * s2;
 }
 INLINE vec vsigmoid(vec x) { return real(1) / (real(1) + vexp(-x)); }
-// C[r][lanes] = sum_k A[r * ar + k * ak] * B[k * M + lanes] (+ C[r][lanes] * scale[lanes]): R rows by W vectors stay in registers, A is read
-// in place by broadcast, nothing is packed.
-template <int R, int W, int M, int INIT> INLINE void block(const real *A, long ar, long ak, const real *B, real *C, const vec *scale, long K) {
+// C[r][lanes] = sum_k A[r][k] * B[k * M + lanes] (+ C[r][lanes] * scale[lanes]): R rows by W vectors stay in registers, A is read in place
+// by broadcast. One of its two strides is 1, which one is ALONG (0: rows are `step` apart, 1: entries of a row are); INIT says how C starts
+// (0: at nothing, 1: at C, 2: at C * scale).
+template <int R, int W, int M, int INIT, int ALONG> INLINE void block(const real *A, long step, const real *B, real *C, const vec *scale, long K) {
   vec c[R][W];
 #pragma GCC unroll 16
   for (int r = 0; r < R; r++)
@@ -86,7 +87,7 @@ template <int R, int W, int M, int INIT> INLINE void block(const real *A, long a
     for (int w = 0; w < W; w++) b[w] = load(B + k * M + w * LANES);
 #pragma GCC unroll 16
     for (int r = 0; r < R; r++) {
-      const real a = A[r * ar + k * ak];
+      const real a = ALONG ? A[r + k * step] : A[r * step + k];
 #pragma GCC unroll 4
       for (int w = 0; w < W; w++) c[r][w] += a * b[w];
     }
@@ -96,37 +97,38 @@ template <int R, int W, int M, int INIT> INLINE void block(const real *A, long a
 #pragma GCC unroll 4
     for (int w = 0; w < W; w++) store(C + r * M + w * LANES, c[r][w]);
 }
-template <int R, int W, int M, int INIT> static void dot(const real *A, long ar, long ak, const real *B, real *C, const vec *scale, long rows, long K) {
+template <int R, int W, int M, int INIT, int ALONG> static void dot(const real *A, long step, const real *B, real *C, const vec *scale, long rows, long K) {
+  const long next = ALONG ? 1 : step;
   for (int v = 0; v < M / LANES; v += W) {
     long r = 0;
-    for (; r + R <= rows; r += R) block<R, W, M, INIT>(A + r * ar, ar, ak, B + v * LANES, C + r * M + v * LANES, scale + v, K);
-    if constexpr (R > 4) if (r + 4 <= rows) { block<4, W, M, INIT>(A + r * ar, ar, ak, B + v * LANES, C + r * M + v * LANES, scale + v, K); r += 4; }
-    if constexpr (R > 2) if (r + 2 <= rows) { block<2, W, M, INIT>(A + r * ar, ar, ak, B + v * LANES, C + r * M + v * LANES, scale + v, K); r += 2; }
-    for (; r < rows; r++) block<1, W, M, INIT>(A + r * ar, ar, ak, B + v * LANES, C + r * M + v * LANES, scale + v, K);
+    for (; r + R <= rows; r += R) block<R, W, M, INIT, ALONG>(A + r * next, step, B + v * LANES, C + r * M + v * LANES, scale + v, K);
+    if constexpr (R > 4) if (r + 4 <= rows) { block<4, W, M, INIT, ALONG>(A + r * next, step, B + v * LANES, C + r * M + v * LANES, scale + v, K); r += 4; }
+    if constexpr (R > 2) if (r + 2 <= rows) { block<2, W, M, INIT, ALONG>(A + r * next, step, B + v * LANES, C + r * M + v * LANES, scale + v, K); r += 2; }
+    for (; r < rows; r++) block<1, W, M, INIT, ALONG>(A + r * next, step, B + v * LANES, C + r * M + v * LANES, scale + v, K);
   }
 }
-// Intervals of integers, to tell what a predicate is on a whole tile: NONE, SOME or ALL of it. Endpoints saturate far outside any size.
-struct span { long lo, hi; };
+// Intervals, to tell what a predicate of integers is on a whole tile: NONE, SOME or ALL of it. Doubles hold every integer that coordinates
+// make up to 2^53 and saturate beyond; a quotient of such integers is never rounded across a whole number.
+struct span { double lo, hi; };
 enum part { NONE = 0, SOME = 1, ALL = 2 };
-constexpr long FAR = 1L << 60;
-INLINE long far_mul(long a, long b) { __int128 p = (__int128)a * b; return p > FAR ? FAR : p < -FAR ? -FAR : (long)p; }
-INLINE long far_add(long a, long b) { __int128 p = (__int128)a + b; return p > FAR ? FAR : p < -FAR ? -FAR : (long)p; }
-INLINE span point(long x) { return {x, x}; }
-INLINE span iadd(span a, span b) { return {far_add(a.lo, b.lo), far_add(a.hi, b.hi)}; }
-INLINE span isub(span a, span b) { return {far_add(a.lo, -b.hi), far_add(a.hi, -b.lo)}; }
+constexpr double FAR = 1e300;
+INLINE span point(double x) { return {x, x}; }
+INLINE span iadd(span a, span b) { return {a.lo + b.lo, a.hi + b.hi}; }
+INLINE span isub(span a, span b) { return {a.lo - b.hi, a.hi - b.lo}; }
 INLINE span ineg(span a) { return {-a.hi, -a.lo}; }
 INLINE span imul(span a, span b) {
-  long p = far_mul(a.lo, b.lo), q = far_mul(a.lo, b.hi), r = far_mul(a.hi, b.lo), s = far_mul(a.hi, b.hi);
+  double p = a.lo * b.lo, q = a.lo * b.hi, r = a.hi * b.lo, s = a.hi * b.hi;
   return {smin(smin(p, q), smin(r, s)), smax(smax(p, q), smax(r, s))};
 }
-INLINE span isquare(span a) { long p = far_mul(a.lo, a.lo), q = far_mul(a.hi, a.hi); return {a.lo <= 0 && a.hi >= 0 ? 0 : smin(p, q), smax(p, q)}; }
+INLINE span isquare(span a) { double p = a.lo * a.lo, q = a.hi * a.hi; return {a.lo <= 0 && a.hi >= 0 ? 0 : smin(p, q), smax(p, q)}; }
 INLINE span iabs(span a) { return a.lo >= 0 ? a : a.hi <= 0 ? ineg(a) : span{0, smax(-a.lo, a.hi)}; }
 INLINE span imin(span a, span b) { return {smin(a.lo, b.lo), smin(a.hi, b.hi)}; }
 INLINE span imax(span a, span b) { return {smax(a.lo, b.lo), smax(a.hi, b.hi)}; }
-INLINE span idiv(span a, span b) { if (b.lo != b.hi || b.lo <= 0) return {-FAR, FAR}; return {floordiv(a.lo, b.lo), floordiv(a.hi, b.lo)}; }
+INLINE span idiv(span a, span b) { if (b.lo != b.hi || b.lo <= 0) return {-FAR, FAR}; return {std::floor(a.lo / b.lo), std::floor(a.hi / b.lo)}; }
 INLINE span imod(span a, span b) {
   if (b.lo != b.hi || b.lo <= 0) return {-FAR, FAR};
-  if (floordiv(a.lo, b.lo) == floordiv(a.hi, b.lo)) return {floormod(a.lo, b.lo), floormod(a.hi, b.lo)};
+  const double q = std::floor(a.lo / b.lo);
+  if (q == std::floor(a.hi / b.lo)) return {a.lo - q * b.lo, a.hi - q * b.lo};
   return {0, b.lo - 1};
 }
 INLINE part lt(span a, span b) { return a.hi < b.lo ? ALL : a.lo >= b.hi ? NONE : SOME; }

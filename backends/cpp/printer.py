@@ -188,14 +188,14 @@ class Printer(Groups):
             raise CompilerFault("cpp", f"dot `{dot.name}` does not fit the register blocks")
         slot, init, scale = self._accumulator(dot)
         row, inner = (shape.rows or (None,))[0], (over or (None,))[0]
-        start, by_row, by_inner = self._left(left, row, inner)
+        start, step, along = self._left(left, row, inner)
         block = self.target.block_rows
         vectors = max(
             1, min(self.target.block_vectors, self.lanes // (self.target.vector_bytes // self.width))
         )
+        sides = f"{start}, {step}, {_reals(self.slots[right], over)}, {slot}, {scale}"
         counts = f"{self.count(row)}, {self.count(inner)}"
-        sides = f"{start}, {by_row}, {by_inner}, {_reals(self.slots[right], over)}, {slot}, {scale}, {counts}"
-        self.out.add(f"dot<{block}, {vectors}, WIDTH, {init}>({sides});")
+        self.out.add(f"dot<{block}, {vectors}, WIDTH, {init}, {along}>({sides}, {counts});")
 
     def _accumulator(self, dot: Dot) -> tuple[str, int, str]:
         """The array of the result, how it starts (0: at nothing, 1: at init, 2: at init * scale)."""
@@ -228,47 +228,72 @@ class Printer(Groups):
         local = next((each for each in self.kernel.locals if each.name == row), None)
         return str(local.size) if local else f"{mangle(row)}_count"
 
-    def _left(self, name: str, row: str | None, inner: str | None) -> tuple[str, str, str]:
-        """Pointer and strides of the broadcast side: the buffer itself, or a small array of it."""
-        load = self.layout.definitions.get(name)
-        if isinstance(load, Load) and load.kind == "real" and self.layout.always_inside(load.mask):
-            view = self._view(load, row, inner)
-            if view is not None:
-                return view
-        return self._gathered(name, row, inner)
+    def _left(self, name: str, row: str | None, inner: str | None) -> tuple[str, str, int]:
+        """Pointer, the stride that is not 1, and which one that is (see `dot` in plait.h).
 
-    def _view(self, load: Load, row: str | None, inner: str | None) -> tuple[str, str, str] | None:
-        steps: dict[str | None, list[str]] = {row: [], inner: []}
+        Channels usually lie side by side; where the tensor of this call has them apart, a chunk is
+        copied first. What is computed, or masked by more than its existence, is always copied.
+        """
+        along = (
+            1
+            if row is not None and (inner is None or self._is_local(row)) and not self._is_local(inner)
+            else 0
+        )
+        unit, other = (row, inner) if along else (inner, row)
+        copied, apart = self._copy_of(name, unit, other)
+        load = self.layout.definitions.get(name)
+        view = None
+        if isinstance(load, Load) and load.kind == "real" and self.layout.always_inside(load.mask):
+            view = self._view(load, unit, other)
+        if view is None:
+            self._copy(name, copied, unit, other)
+            return copied, apart, along
+        start, by_unit, by_other = view
+        source = f"{mangle(name)}_p"
+        self.out.add(f"const real *{source} = {start}; long {source}_step = {by_other};")
+        if unit is not None and by_unit != "1":
+            with self.out.braces(f"if ({by_unit} != 1)"):
+                self._copy(name, copied, unit, other)
+                self.out.add(f"{source} = {copied}; {source}_step = {apart};")
+        return source, f"{source}_step", along
+
+    def _is_local(self, row: str | None) -> bool:
+        return any(local.name == row for local in self.kernel.locals)
+
+    def _view(self, load: Load, unit: str | None, other: str | None) -> tuple[str, str, str] | None:
+        """Where a load lies: its pointer, and its strides along the two axes."""
+        steps: dict[str | None, list[str]] = {unit: [], other: []}
         base: list[str] = []
         buffer = mangle(load.buffer)
         for dim, index in enumerate(load.index):
             stride = f"{buffer}_s{dim}"
-            if isinstance(index, str) and index in (row, inner):
+            if isinstance(index, str) and index in (unit, other):
                 steps[index].append(stride)
                 base.append(f"{self._first(index)} * {stride}")
             elif self.layout.shape(index).rows:
                 return None
             else:
                 base.append(f"{self.operand(index).code} * {stride}")
-        by_row, by_inner = (" + ".join(steps[axis]) if axis else "" for axis in (row, inner))
-        return f"{buffer} + {' + '.join(base) or '0'}", by_row or "0", by_inner or "0"
+        by_unit, by_other = (" + ".join(steps[axis]) if axis else "" for axis in (unit, other))
+        return f"{buffer} + {' + '.join(base) or '0'}", by_unit or "1", by_other or "0"
 
     def _first(self, row: str) -> str:
         local = next((each for each in self.kernel.locals if each.name == row), None)
         return f"{local.low}L" if local else f"{mangle(row)}_first"
 
-    def _gathered(self, name: str, row: str | None, inner: str | None) -> tuple[str, str, str]:
-        rows = tuple(axis for axis in (row, inner) if axis is not None)
-        sizes = [self.layout.tiles[axis] for axis in rows]
+    def _copy_of(self, name: str, unit: str | None, other: str | None) -> tuple[str, str]:
+        """The array for a copy, `unit` innermost, and the distance of its rows."""
         slot = f"{mangle(name)}_g"
-        total = sizes[0] * (sizes[1] if len(sizes) > 1 else 1) if sizes else 1
+        inner = self.layout.tiles[unit] if unit is not None else 1
+        total = inner * (self.layout.tiles[other] if other is not None else 1)
         if not any(f" {slot}[" in line for line in self.arrays):
             self.arrays.append(f"  alignas(64) real {slot}[{total}];")
+        return slot, str(inner)
+
+    def _copy(self, name: str, slot: str, unit: str | None, other: str | None) -> None:
+        rows = tuple(axis for axis in (other, unit) if axis is not None)
         with self.loops(rows):
-            index = self._row_index(rows)
-            self.out.add(f"{slot}[{index}] = {widen(self.operand(name), 'real', False)};")
-        by_inner = "1" if inner else "0"
-        return slot, (str(sizes[1]) if inner else "1") if row else "0", by_inner
+            self.out.add(f"{slot}[{self._row_index(rows)}] = {widen(self.operand(name), 'real', False)};")
 
     # --- streams
 
@@ -335,14 +360,14 @@ class Printer(Groups):
         ranges: dict[str, str] = {size: f"point({mangle(size)})" for size in self.kernel.sizes}
         for axis in self.kernel.grid:
             name = mangle(axis.name)
-            ranges[axis.name] = f"span{{{name}_first, {name}_last}}"
+            ranges[axis.name] = f"span{{(double){name}_first, (double){name}_last}}"
             ranges[f"{axis.name}.first"], ranges[f"{axis.name}.last"] = (
                 f"point({name}_first)",
                 f"point({name}_last)",
             )
         for axis in stream.axes[:-1]:
             name = mangle(axis.name)
-            ranges[axis.name] = f"span{{{name}_first, {name}_last}}"
+            ranges[axis.name] = f"span{{(double){name}_first, (double){name}_last}}"
         last = mangle(stream.axes[-1].name)
         ranges[stream.axes[-1].name] = f"point({last}_first)"
         lets = {name: each for name, each in self.layout.definitions.items() if isinstance(each, Let)}
