@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 
 from .errors import Label, PlaitError, raise_all
+from .layouts import item_span, item_text, unpack, written
 from .mistakes import AxisSizeMismatch, InvalidSize, RequirementFailed, UnknownArgument, WrongRank
 from .ops import OPS
-from .program import BATCH, Axis, Declaration, Form, Item, Map, Program, Require
+from .program import BATCH, Axis, Const, Declaration, Form, Item, Map, Program, Require, Size
 from .size_forms import (
     Extent,
     at_sizes,
@@ -106,53 +107,11 @@ def _said(declaration: Declaration, shape: tuple[int, ...]) -> str:
     return " ".join(parts)
 
 
-def item_text(item: Item) -> str:
-    """`1`, `h` or `(h w)`."""
-    names = " ".join(axis.name for axis in item)
-    return "1" if not item else names if len(item) == 1 else f"({names})"
-
-
 def shown(axis: Axis) -> str:
     """The axis as the user knows it."""
     if is_batch(axis) and axis != BATCH:
         return f"dimension {axis.name[2:]} of `...`"
     return f"axis `{axis.name}`"
-
-
-def item_span(declaration: Declaration, place: int) -> Span | None:
-    """The characters of one dimension in `x[b, (h w), c]`, or the whole where they are not found."""
-    span = declaration.span
-    if span is None:
-        return None
-    text = span.text
-    start, end = text.find("["), text.rfind("]")
-    if start < 0 or end < start:
-        return span
-    parts = _commas(text, start + 1, end)
-    if len(parts) != len(declaration.items):
-        return span
-    left, right = parts[place]
-    return Span(span.source, span.start + left, span.start + right)
-
-
-def _commas(text: str, start: int, end: int) -> list[tuple[int, int]]:
-    """The stretches between the commas outside brackets, blanks at their ends left out."""
-    cuts, depth = [start - 1], 0
-    for at in range(start, end):
-        depth += (text[at] in "([{") - (text[at] in ")]}")
-        if text[at] == "," and depth == 0:
-            cuts.append(at)
-    stretches: list[tuple[int, int]] = []
-    for left, right in zip(cuts, [*cuts[1:], end], strict=True):
-        part = text[left + 1 : right]
-        left += 1 + len(part) - len(part.lstrip())
-        stretches.append((left, left + max(1, len(part.strip()))))
-    return stretches
-
-
-def written(declaration: Declaration) -> str:
-    """`x[b, (h w), c]`."""
-    return f"{declaration.leaf.name}[{', '.join(map(item_text, declaration.items))}]"
 
 
 # --- the steps: each finds the mistakes of one kind
@@ -297,24 +256,31 @@ def _does_not_fit(call: _Call, item: Item, unknown: list[Axis], known: int, here
 
 
 def missing(call: _Call) -> Iterator[PlaitError]:
-    """Every axis that the program uses has a size."""
+    """Every axis that the program uses has a size. Of those that only a product is known of, the first."""
+    known = set(call.found)
     for axis in closed((*used_axes(call.program), *program_axes(call.program))):
-        if axis.size is not None or axis == BATCH or axis in call.found or not _needed(axis, call.program):
+        unpack((item for _, _, item, _ in call.dimensions()), known)
+        if axis.size is not None or axis == BATCH or axis in known or not _needed(axis, call.program):
             continue
-        packed = [(d, item, size) for d, _, item, size in call.dimensions() if axis in item]
-        places = [
-            item_span(d, at) for d in call.program.declarations for at, i in enumerate(d.items) if axis in i
-        ]
-        notes = [
-            f"`{written(d)}` gives only the product of {' and '.join(f'`{a.name}`' for a in item)}, {size}"
-            for d, item, size in packed
-        ]
-        yield InvalidSize(
-            f"{shown(axis)} has no size in this call of `{call.program.name}`",
-            at=axis.span or next(iter(places), None), label="of unknown size",
-            notes=[*notes, *call.notes()], helps=[f"say it: `{axis.name}=...` beside the static arguments"],
-            facts={"axis": axis.name},
-        )  # fmt: skip
+        known.add(axis)
+        yield _without_size(call, axis)
+
+
+def _without_size(call: _Call, axis: Axis) -> PlaitError:
+    packed = [(d, item, size) for d, _, item, size in call.dimensions() if axis in item]
+    places = [
+        item_span(d, at) for d in call.program.declarations for at, i in enumerate(d.items) if axis in i
+    ]
+    notes = [
+        f"`{written(d)}` gives only the product of {' and '.join(f'`{a.name}`' for a in item)}, {size}"
+        for d, item, size in packed
+    ]
+    return InvalidSize(
+        f"{shown(axis)} has no size in this call of `{call.program.name}`",
+        at=axis.span or next(iter(places), None), label="of unknown size", notes=[*notes, *call.notes()],
+        helps=[f"say it where the program is made: `.program({axis.name}=...)`, `.module({axis.name}=...)`"],
+        facts={"axis": axis.name},
+    )  # fmt: skip
 
 
 def _needed(axis: Axis, program: Program) -> bool:
@@ -385,5 +351,17 @@ def _unmet(call: _Call, require: Require) -> PlaitError:
         f"`{call.program.name}` requires `{spell(predicate)}`, which does not hold{at_sizes((predicate,), call.sizes)}",
         at=span, label=f"here{sides}" if sides else "false here",
         labels=[Label(s.span, s.said) for s in sources if s.span is not None and s.span != span],
-        notes=call.notes(), facts={"sizes": {a.name: call.sizes[a] for a in axes_within((predicate,))}},
+        notes=call.notes(), helps=_nearest(predicate, call),
+        facts={"sizes": {a.name: call.sizes[a] for a in axes_within((predicate,))}},
     )  # fmt: skip
+
+
+def _nearest(predicate: Form, call: _Call) -> list[str]:
+    """For a size that must be a multiple: the multiples next to it."""
+    match predicate:
+        case Map(op="eq", args=(Map(op="mod", args=(Size(axis=axis), divisor)), Const(value=0))):
+            step, size = evaluate_size(divisor, call.sizes), evaluate_size(Size(axis), call.sizes)
+            below = f"{size // step * step} or " if size > step else ""
+            return [f"crop or pad to {axis.name} = {below}{(size // step + 1) * step}"] if step > 0 else []
+        case _:
+            return []

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from .errors import Label, PlaitError
+from .layouts import item_span, item_text, unpack, written
 from .mistakes import AxisSizeMismatch, InvalidSize, KindMismatch
 from .program import BATCH, Axis, Const, Map, Program, Size, walk
 from .size_forms import closed, form_axes, not_a_size, program_axes, size_operands, used_axes
-from .size_mistakes import item_span, item_text, written
 from .source import Span
 
 
@@ -65,22 +65,10 @@ def all_sizes_known(program: Program) -> Iterator[PlaitError]:
     known = {axis for axis, _ in program.fixed}
     known |= {item[0] for d in program.declarations for item in d.items if len(item) == 1}
     for axis in used_axes(program):
-        _unpack(program, known)
+        unpack((item for d in program.declarations for item in d.items), known)
         if axis.size is None and axis != BATCH and axis not in known:
             known.add(axis)
             yield _without_size(program, axis)
-
-
-def _unpack(program: Program, known: set[Axis]) -> None:
-    """Add the axes that packed dimensions give, as long as they give any."""
-    packed = [item for declaration in program.declarations for item in declaration.items if len(item) > 1]
-    before = -1
-    while before != len(known):
-        before = len(known)
-        for item in packed:
-            unknown = [axis for axis in item if axis.size is None and axis not in known]
-            if len(unknown) == 1:
-                known.add(unknown[0])
 
 
 def _without_size(program: Program, axis: Axis) -> PlaitError:

@@ -298,6 +298,7 @@ RequirementFailed: `scores` requires `size(h) % 2 == 0`, which does not hold wit
   = called at train.py:41 with
   =   q: [3, 6, 8]   ...=() h=3 w=6 d=8
   =   k: [3, 6, 8]   ...=() h=3 w=6 d=8
+  help: crop or pad to h = 2 or 4
   see: docs/errors.md#requirement-failed
 """,
     ),
@@ -320,7 +321,7 @@ WrongRank: argument `k` of `scores` has at least 3 dimensions, and a tensor with
     "a size that nothing gives": (
         {"y": (1, 24, 1, 3)},
         """
-3 mistakes
+2 mistakes
 
 InvalidSize: axis `h` has no size in this call of `scores`
   --> scores.plait:1:21
@@ -331,7 +332,7 @@ InvalidSize: axis `h` has no size in this call of `scores`
   = `y[b, (h w), 1, z]` gives only the product of `h` and `w`, 24
   = called at train.py:41 with
   =   y: [1, 24, 1, 3]   b=1 (h w)=24 z=3
-  help: say it: `h=...` beside the static arguments
+  help: say it where the program is made: `.program(h=...)`, `.module(h=...)`
   see: docs/errors.md#invalid-size
 ...
 """,
