@@ -29,9 +29,14 @@ class Interpreting:
         process = self._process or self._start()
         assert process.stdin is not None
         assert process.stdout is not None
-        pickle.dump((function, arguments), process.stdin)
-        process.stdin.flush()
-        result, problem = pickle.load(process.stdout)
+        try:
+            pickle.dump((function, arguments), process.stdin)
+            process.stdin.flush()
+            result, problem = pickle.load(process.stdout)
+        except (EOFError, BrokenPipeError):
+            self._process = None  # the next call starts another one
+            code = process.wait()
+            raise AssertionError(f"the interpreting process died of {function.__name__}: {code}") from None
         if problem is not None:
             raise problem
         return result
@@ -40,8 +45,8 @@ class Interpreting:
         path = os.pathsep.join([str(HERE.parent), *(each for each in sys.path if each)])
         environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": path}
         command = [sys.executable, str(HERE)]
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        self._process = subprocess.Popen(command, env=environment, **pipes)
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe)
         return self._process
 
     def close(self) -> None:

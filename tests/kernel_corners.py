@@ -89,7 +89,7 @@ def streams_in_streams() -> Case:
 
 def carries_that_change_places() -> Case:
     """next a = b, next b = a + b: all carries move at once. Numbers, blocks, truth values; no chunk at all."""
-    k = Sketch({"N": 5, "T": 7, "Z": 0})
+    k = Sketch({"N": 5, "T": 8, "Z": 0})
     k.output("o", 5, kind="int")
     k.output("p", 5, kind="bool")
     k.output("q", 5)
@@ -185,6 +185,57 @@ def products_in_a_batch() -> Case:
     k.let("scale", "to_real", "i")
     k.dot("r", "A", "B", "k", init="start", scale="scale")
     k.store("o", "n", "g", "i", "j", value="r")
+    return k.case()
+
+
+def heads_beside_lanes() -> Case:
+    """A product for each head, which lies behind the rows; one over a part of the lanes only."""
+    k = Sketch({"H": 3, "W": 15})
+    k.input("a", 3, 15, 3, 17)
+    k.input("b", 3, 17, 18)
+    k.input("c", 3, 15, 18)
+    k.output("o", 3, 15, 3, 18)
+    k.output("p", 3, 15, 17, 18)
+    k.tiled("h", "H", 2)
+    k.tiled("w", "W", 16)
+    for name, size in (("g", 3), ("i", 17), ("j", 18)):
+        k.local(name, size)
+    k.let("inside", "and", "h.valid", "w.valid", kind="bool")
+    k.load("A", "a", "h", "w", "g", "i", mask="inside")
+    k.load("B", "b", "g", "i", "j")
+    k.dot("r", "A", "B", "i", init=1.0)
+    k.load("A0", "a", "h", "w", 0, "i", mask="inside")
+    k.load("C", "c", "h", "w", "j", mask="inside")
+    k.dot("s", "A0", "C", "w")
+    k.store("o", "h", "w", "g", "j", value="r", mask="inside")
+    k.store("p", "h", "w", "i", "j", value="s", mask="inside")
+    return k.case()
+
+
+def reads_that_need_no_mask() -> Case:
+    """A clamped index is legal everywhere, so what it reads is no 0 beyond the edge; and a value that is
+    masked in a stream that never runs, and once more after it."""
+    k = Sketch({"N": 5, "J": 7, "Z": 0})
+    k.input("x", 5, 7)
+    k.input("y", 5, 6)
+    k.output("o", 5)
+    k.output("p", 5)
+    k.tiled("i", "N", 4)
+    k.local("d", 6)
+    k.let("il", "minimum", "i", "i.last", kind="int")
+    k.load("Y", "y", "il", "d")
+    k.let("Y1", "add", "Y", 1.0)
+    with k.stream([StreamAxis("j", 0, "J", 4)], [Carry("s", 0.0, "s2", ("i",), "real")]):
+        k.let("jl", "minimum", "j", "j.last", kind="int")
+        k.load("X", "x", "il", "jl")
+        k.fold("f", "sum", "X", "j")
+        k.let("s2", "add", "s", "f")
+    with k.stream([StreamAxis("z", 0, "Z", 2)], [Carry("never", 0.0, "g", ("i",), "real")]):
+        k.fold("g", "sum", "Y1", "d")
+    k.fold("h", "sum", "Y1", "d")
+    k.let("r", "add", "h", "never")
+    k.store("o", "i", value="s", mask="i.valid")
+    k.store("p", "i", value="r", mask="i.valid")
     return k.case()
 
 
@@ -427,6 +478,8 @@ CORNERS: tuple[Callable[[], Case], ...] = (
     reads_where_data_says,
     window_with_low_bounds,
     products_in_a_batch,
+    heads_beside_lanes,
+    reads_that_need_no_mask,
     contractions_of_other_shapes,
     nothing_beyond_the_edge,
     integers_beyond_32_bits,

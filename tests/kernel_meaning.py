@@ -17,7 +17,7 @@ from torch import Tensor
 from plait.compiler.interpret import OPERATIONS
 from plait.compiler.kernel import Dot, Fold, Kernel, Let, Load, Operand, Statement, Store, Stream
 from plait.compiler.partial import DTYPES, HIGHEST, KINDS, LOWEST
-from plait.dsl.ops import join
+from plait.dsl.ops import Kind, join
 
 IDENTITY = {"sum": 0, "prod": 1, "any": False, "all": True}
 
@@ -115,7 +115,8 @@ class Meaning:
         dtype = DTYPES[let.kind]
         if let.op == "select":
             return Value(axes, torch.where(args[0], args[1].to(dtype), args[2].to(dtype)))
-        common = DTYPES[join(*(KINDS[arg.dtype] for arg in args), let.kind)]
+        kinds: list[Kind] = [KINDS[arg.dtype] for arg in args]
+        common = DTYPES[join(*kinds, let.kind)]
         return Value(axes, OPERATIONS[let.op](*(arg.to(common) for arg in args)).to(dtype))
 
     def load(self, load: Load) -> Value:

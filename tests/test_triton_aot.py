@@ -37,23 +37,26 @@ def attention(real: RealType = "float32") -> Kernel:
 
 
 def every_operation(real: RealType) -> Kernel:
-    """All operations one after the other, so that each spelling and each library function is compiled."""
+    """All operations on loaded values, their results added up so that none is left out, which compiles each
+    spelling and each function of the library."""
     k = Sketch({"N": 100}, real)
     kinds: tuple[Kind, ...] = ("real", "int", "bool")
     k.tiled("i", "N", 32)
-    for number, kind in enumerate(kinds):
-        k.input(f"x{number}", 100, kind=kind)
-        k.load(f"{kind}0", f"x{number}", "i", mask="i.valid", kind=kind)
-    last: dict[Kind, str] = {kind: f"{kind}0" for kind in kinds}
+    total: dict[Kind, str] = {}
+    for kind in kinds:
+        for side in ("a", "b"):
+            k.input(f"{side}_{kind}s", 100, kind=kind)
+            total[kind] = k.load(f"{side}_{kind}", f"{side}_{kind}s", "i", mask="i.valid", kind=kind)
     for op in SPELLINGS:
         for kind in kinds:
             result = OPS[op].rule((kind,) * OPS[op].arity)
             if result in kinds and (op, kind) != ("pow", "int"):
-                k.let(f"{op}_{kind}", op, *[last[kind]] * OPS[op].arity, kind=result)
-                last[result] = f"{op}_{kind}"
-    for number, kind in enumerate(kinds):
-        k.output(f"o{number}", 100, kind=kind)
-        k.store(f"o{number}", "i", value=last[kind], mask="i.valid")
+                k.let(f"{op}_{kind}", op, *[f"a_{kind}", f"b_{kind}"][: OPS[op].arity], kind=result)
+                both = "ne" if result == "bool" else "add"
+                total[result] = k.let(f"with_{op}_{kind}", both, total[result], f"{op}_{kind}", kind=result)
+    for kind in kinds:
+        k.output(f"out_{kind}", 100, kind=kind)
+        k.store(f"out_{kind}", "i", value=total[kind], mask="i.valid")
     return k.case("every_operation").kernel
 
 
