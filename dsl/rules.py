@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from .build_special import axis_names, escaped, unbound
 from .errors import PlaitError
+from .layouts import unpack
 from .mistakes import (
     DuplicateParameter,
     InvalidHeader,
@@ -111,11 +112,10 @@ def all_inputs_used(program: Program) -> Iterator[PlaitError]:
     for declaration in program.inputs:
         if declaration.leaf in forms or declaration.optional:
             continue
-        others = [other for other in program.declarations if other is not declaration]
-        given = {axis for other in others for item in other.items for axis in item} | {
-            a for a, _ in program.fixed
-        }
-        if not any(axis in needed and axis not in given for axis in declaration.leaf.over):
+        others = [item for other in program.declarations if other is not declaration for item in other.items]
+        known = {axis for axis, _ in program.fixed} | {item[0] for item in others if len(item) == 1}
+        unpack(others, known)
+        if not any(axis in needed and axis not in known for axis in declaration.leaf.over):
             yield UnusedName(
                 f"input `{declaration.leaf.name}` of `{program.name}` is never used", at=declaration.span,
                 label="unused", helps=["use it, or take it out of the header"],

@@ -10,13 +10,13 @@ import re
 from pathlib import Path
 
 import pytest
-from documents import accepted, blocks, run
-from tree import ROOT
 
+from documents import accepted, blocks, run
 from plait.dsl import mistakes
 from plait.dsl.errors import MOST_MISTAKES, CompilerFault, Label, PlaitError, raise_all, render
 from plait.dsl.mistakes import InvalidSize, KindMismatch, UnknownAxis, UnknownName
 from plait.dsl.source import Source, Span
+from tree import ROOT
 
 PAGE = ROOT / "docs" / "errors.md"
 CLASSES = {
