@@ -18,6 +18,11 @@ def assembler(program: Program, backend: str, real: RealType) -> Any:
     return import_module(".assemble", __package__).Assembler(program, backend, real)
 
 
+def reference() -> Any:
+    """The interpreter: `interpret`, and `load`, which says what is wrong with a tensor."""
+    return import_module(".reference", __package__)
+
+
 def triton_build() -> Callable[[Kernel], Built]:
     """The Triton backend's `build`."""
     return import_module(".triton.launch", __package__).build

@@ -20,7 +20,7 @@ from ..compiler.written import Written
 from ..dsl.program import Axis, Form, Item, Leaf, Program, walk
 from ..dsl.size_forms import evaluate_size
 from . import triton_build
-from .cpp.launch import build as build_cpp
+from .cpp.produce import build as build_cpp
 from .executable import Built, Call, Executable, Slot, ground, packs_of, shape_of
 
 CPU_LOOPS = 1

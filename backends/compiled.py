@@ -14,9 +14,6 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor
 
-from ..compiler.interpret import interpret
-from ..compiler.kernel import RealType
-from ..compiler.storage import load
 from ..dsl.canonical import canonical
 from ..dsl.check import check_sizes
 from ..dsl.errors import CompilerFault
@@ -25,11 +22,12 @@ from ..dsl.ops import Kind
 from ..dsl.program import BATCH, Axis, Declaration, Form, Program
 from ..dsl.size_forms import Sizes, axis_range, evaluate_size
 from ..dsl.sizes import Binder, expand_batch
-from . import assembler
+from . import assembler, reference
 from .cache import digest, machine_digest, read_index, sources_digest, write_index
 from .executable import LARGE, Call, Executable, dtype_of, packed_shape, unpack
 
 if TYPE_CHECKING:
+    from ..compiler.kernel import RealType
     from .assemble import Assembler
 
 BackendName = Literal["reference", "cpp", "triton"]
@@ -134,7 +132,7 @@ class Compiled:
         """Kernels trust `ids: index v`, so every call looks whether it holds. Raises InvalidArgument."""
         values = tensors[declaration.leaf.name]
         if values.numel() and (int(values.min()) < legal.start or int(values.max()) >= legal.stop):
-            load(declaration, values, self.bind(tensors))
+            reference().load(declaration, values, self.bind(tensors))
             raise CompilerFault(
                 "call", f"the indices of `{declaration.leaf.name}` were refused without a reason"
             )
@@ -146,7 +144,7 @@ class Compiled:
     def _reference(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The interpreter's values in the dtype of the call."""
         real = self._real(tensors)
-        results = interpret(self.program, tensors)
+        results = reference().interpret(self.program, tensors)
         return {name: x.to(real) if x.dtype == torch.float64 else x for name, x in results.items()}
 
     def _launch(self, prepared: Prepared, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

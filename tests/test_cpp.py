@@ -15,6 +15,7 @@ from torch import Tensor
 from plait.backends import cache
 from plait.backends.compiled import Compiled
 from plait.backends.cpp import build as cpp_build
+from plait.backends.cpp.launch import Built
 from plait.backends.cpp.printer import print_cpp
 from plait.backends.cpp.widths import overflows
 from plait.compiler.interpret import interpret
@@ -185,9 +186,7 @@ def test_every_target_computes_the_same(target: CpuTarget) -> None:
 
 
 def run_library(library: Path, name: str, tensors: tuple[Tensor, ...], sizes: tuple[int, ...]) -> None:
-    from plait.backends.cpp.launch import Built
-
-    Built(name, library)(tensors, sizes)
+    Built(name, library, name)(tensors, sizes)
 
 
 def test_coordinates_too_large_for_32_bits_get_64() -> None:

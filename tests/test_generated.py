@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import pytest
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from attention_family import attention_examples
 from denotation import Meaning, differences
+from plait.backends.compiled import Compiled
 from plait.compiler.interpret import interpret, run
 from plait.compiler.memory import plan
 from plait.compiler.partial import batch
@@ -32,8 +33,13 @@ from strategies import Example, any_tensors, examples
 Backend = Callable[[Program, Mapping[str, Tensor]], Mapping[str, Tensor]]
 """Runs a program on its tensors by name, and gives its results by name, as `interpret` does."""
 
-BACKENDS: dict[str, Backend] = {}
-"""The compiled backends that run the attention family, by name."""
+
+def on_cpp(program: Program, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    return Compiled(program, backend="cpp", on_unfused="quiet").run(tensors)
+
+
+BACKENDS: dict[str, Backend] = {"cpp": on_cpp}
+"""The compiled backends that run in this process, by name."""
 
 MOST_BY_THE_BOOK = 20_000
 """Entries of all values together, above which a program is not read by the book: it is slow."""
@@ -143,6 +149,27 @@ def test_what_is_refuted_is_absent(example: Example) -> None:
 def test_attention_in_fx_equals_the_interpreter(example: Example) -> None:
     (found,) = to_fx(example.program)(*example.tensors.values())
     assert torch.equal(found, interpret(example.program, example.tensors)["out"])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def built_quickly() -> Iterator[None]:
+    """What is asked here is the values, not the speed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PLAIT_CXX_LEVEL", "-O1")
+        yield
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+@settings(max_examples=60)
+@given(examples())
+def test_any_program_on_a_backend_equals_the_interpreter(name: str, example: Example) -> None:
+    """All forms, in float64: what has a kernel by its kernel, the rest by its reference operation."""
+    double = {
+        key: tensor.double() if tensor.dtype == torch.float32 else tensor
+        for key, tensor in example.tensors.items()
+    }
+    double = {key: t.to(torch.complex128) if t.is_complex() else t for key, t in double.items()}
+    alike(BACKENDS[name](example.program, double), interpret(example.program, double), torch.float64)
 
 
 @pytest.mark.parametrize("name", BACKENDS)

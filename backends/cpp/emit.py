@@ -117,6 +117,8 @@ def operation(op: str, args: list[Text], kind: Kind) -> Text:
         if lanes and args[0].lanes and kind == "int":
             test = f"__builtin_convertvector({test}, imask)"
         return Text(f"({test} ? {yes} : {no})", kind, lanes)
+    if op == "to_int" and args[0].kind == "real":
+        op = "trunc"
     row = SPELLINGS.get(op)
     if row is None:
         raise CompilerFault("cpp", f"no C++ spelling of `{op}`")

@@ -11,16 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ...compiler.kernel import Kernel
-from ...compiler.target import CpuTarget, this_cpu
-from .build import build as build_library
-from .emit import mangle
 from .pool import pool
-from .printer import print_cpp
-from .widths import overflows
-
-MOST_SMALL = 1 << 14
-"""Below this many elements of output a kernel runs on the calling thread alone."""
 
 
 @cache
@@ -37,18 +28,19 @@ def runner() -> int:
 
 @dataclass(slots=True)
 class Built:
-    """One kernel, ready to run. `source` is read from the file that was compiled."""
+    """One kernel, ready to run: function `entry` of a library. `source` is read from the file that was compiled."""
 
     name: str
     library: Path
+    entry: str
     backend: str = "cpp"
     _function: Callable[..., None] | None = field(default=None, repr=False)
 
-    def __getstate__(self) -> tuple[str, Path]:
-        return self.name, self.library
+    def __getstate__(self) -> tuple[str, Path, str]:
+        return self.name, self.library, self.entry
 
-    def __setstate__(self, state: tuple[str, Path]) -> None:
-        self.name, self.library = state
+    def __setstate__(self, state: tuple[str, Path, str]) -> None:
+        self.name, self.library, self.entry = state
         self.backend, self._function = "cpp", None
 
     @property
@@ -59,7 +51,7 @@ class Built:
         """The function of the library, loaded at its first use."""
         function = self._function
         if function is None:
-            function = getattr(ctypes.CDLL(str(self.library)), mangle(self.name))
+            function = getattr(ctypes.CDLL(str(self.library)), self.entry)
             function.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint]
             function.restype = None
             self._function = function
@@ -77,13 +69,3 @@ class Built:
 
     def __call__(self, tensors: Sequence[Tensor], sizes: Sequence[int]) -> None:
         self.launch(tensors, self.prepare(tensors, sizes))
-
-
-def build(kernels: Sequence[Kernel], target: CpuTarget | None = None) -> list[Built]:
-    """Print, compile and wrap the kernels of a program: one library. Raises MissingCompiler."""
-    if not kernels:
-        return []
-    chosen = target or this_cpu()
-    chosen = chosen.widened() if any(map(overflows, kernels)) else chosen
-    library = build_library(print_cpp(kernels, chosen), chosen)
-    return [Built(kernel.name, library) for kernel in kernels]

@@ -28,8 +28,11 @@ INLINE ivec vmaxi(ivec a, ivec b) { return a > b ? a : b; }
 INLINE ivec vmini(ivec a, ivec b) { return a < b ? a : b; }
 template <class T> INLINE T smax(T a, T b) { return a != a ? a : (a > b ? a : b); }
 template <class T> INLINE T smin(T a, T b) { return a != a ? a : (a < b ? a : b); }
-INLINE long floordiv(long a, long b) { long q = a / b; return q - ((a % b != 0) && ((a < 0) != (b < 0))); }
-INLINE long floormod(long a, long b) { long r = a % b; return r + ((r != 0 && ((r < 0) != (b < 0))) ? b : 0); }
+// An integer that does not exist is NO_INTEGER: present, and outside every axis. Nothing here traps.
+constexpr long NO_INTEGER = PLAIT_NO_INTEGER;
+INLINE long whole(double x) { return x >= -0x1p63 && x < 0x1p63 ? (long)x : NO_INTEGER; }
+INLINE long floordiv(long a, long b) { if (b == 0) return NO_INTEGER; if (b == -1) return (long)(0UL - (unsigned long)a); long q = a / b; return q - ((a % b != 0) && ((a < 0) != (b < 0))); }
+INLINE long floormod(long a, long b) { if (b == 0) return NO_INTEGER; if (b == -1) return 0; long r = a % b; return r + ((r != 0 && ((r < 0) != (b < 0))) ? b : 0); }
 INLINE ivec floordiv(ivec a, ivec b) { ivec r = {}; for (int i = 0; i < LANES; i++) r[i] = (inum)floordiv((long)a[i], (long)b[i]); return r; }
 INLINE ivec floormod(ivec a, ivec b) { ivec r = {}; for (int i = 0; i < LANES; i++) r[i] = (inum)floormod((long)a[i], (long)b[i]); return r; }
 #define LANEWISE(name, expression) INLINE vec name(vec x) { vec r = {}; for (int i = 0; i < LANES; i++) { real e = x[i]; r[i] = expression; } return r; }
@@ -42,8 +45,9 @@ INLINE long ipow(long a, long n) { long r = 1; for (; n > 0; n--) r *= a; return
 INLINE real rpow(real a, int n) { real r = 1; for (; n; n >>= 1, a *= a) if (n & 1) r *= a; return r; }
 INLINE vec vabs(vec x) { vec r = x < 0 ? -x : x; return x == 0 ? vec{} : r; }
 template <class T> INLINE T sabs(T x) { return x < 0 ? -x : (x == 0 ? T(0) : x); }
-template <class T> INLINE T ssign(T x) { return x != x ? x : T((x > 0) - (x < 0)); }
-INLINE vec vsign(vec x) { vec r = x > 0 ? all(1) : (x < 0 ? all(-1) : vec{}); return x != x ? x : r; }
+template <class T> INLINE T ssign(T x) { return T((x > 0) - (x < 0)); }
+INLINE vec vsign(vec x) { return x > 0 ? all(1) : (x < 0 ? all(-1) : vec{}); }
+INLINE ivec vwhole(vec x) { ivec r = {}; for (int i = 0; i < LANES; i++) r[i] = (inum)whole(x[i]); return r; }
 // exp: n = round(x / ln 2) by the rounding of a large sum, a Taylor polynomial on what is left (|f| <= 0.347), 2^n in two factors so that
 // results below the normal range are rounded, not flushed. Relative error below 2e-7 (float) and 4e-16 (double).
 INLINE vec vexp(vec x) {
