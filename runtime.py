@@ -14,7 +14,6 @@ from . import api
 from .backends.autograd import Differentiable
 from .backends.compiled import BackendName, OnUnfused
 from .backends.compiled import Compiled as Runner
-from .backends.module import make_module
 from .dsl.mistakes import InvalidArgument, UnknownArgument
 from .dsl.mixer import Mixer
 from .dsl.program import Program
@@ -121,7 +120,7 @@ def call(mixer: Mixer, inputs: Mapping[str, object], given: Mapping[str, object]
 
 def module(mixer: Mixer, **options: Any) -> torch.nn.Module:
     """See `api.Mixer.module`."""
-    return make_module(mixer, **options)
+    return api.door("backends.module").make_module(mixer, **options)
 
 
 def aot(

@@ -23,6 +23,11 @@ def reference() -> Any:
     return import_module(".reference", __package__)
 
 
+def derivatives() -> Any:
+    """Programs from programs: `gradient`, `tangent`, `apart`, `added`."""
+    return import_module(".derivatives", __package__)
+
+
 def triton_build() -> Callable[[Kernel], Built]:
     """The Triton backend's `build`."""
     return import_module(".triton.launch", __package__).build

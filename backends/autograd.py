@@ -18,12 +18,12 @@ from torch._C._functorch import is_legacy_batchedtensor
 from torch.autograd import Function, forward_ad
 from torch.nn import Parameter
 
-from ..compiler.derive import SMOOTH, gradient
 from ..compiler.storage import results
-from ..compiler.tangent import added, apart, tangent
 from ..dsl.canonical import canonical
+from ..dsl.ops import SMOOTH
 from ..dsl.program import BATCH, Coordinate, Place, Program, Reduce, Size
 from ..dsl.size_forms import program_axes
+from . import derivatives
 from .compiled import Compiled
 from .registry import DEVICES, Dims, Run, Tensors, operator
 from .shapes import Fakes
@@ -33,6 +33,20 @@ PLAIN = (Tensor, Parameter)
 which only an operator reaches."""
 
 Derive = Callable[[Program, Sequence[str]], Program]
+
+
+def gradient(program: Program, wrt: Sequence[str]) -> Program:
+    """See `compiler.derive.gradient`."""
+    return derivatives().gradient(program, wrt)
+
+
+def tangent(program: Program, wrt: Sequence[str]) -> Program:
+    """See `compiler.tangent.tangent`."""
+    return derivatives().tangent(program, wrt)
+
+
+SMOOTH = ("real", "complex")
+"""The kinds that carry derivatives."""
 
 NARROW = (torch.float16, torch.bfloat16)
 
@@ -148,9 +162,10 @@ class Differentiable:
         if key not in self._derived:
             own = self.compiled
             kept = tuple(each for each in own.program.outputs if each.name in outputs)
-            program = derive(apart(replace(own.program, outputs=kept, updates=())), wrt)
-            made = Differentiable(Compiled(program, own.backend, own.dtype, own.on_unfused))
-            self._derived[key] = made, tuple(each.leaf.name for each in added(own.program, program))
+            programs = derivatives()
+            program = derive(programs.apart(replace(own.program, outputs=kept, updates=())), wrt)
+            made = Differentiable(Compiled(program, own.backend, own.dtype, own.on_unfused, derived=True))
+            self._derived[key] = made, tuple(each.leaf.name for each in programs.added(own.program, program))
         derived, names = self._derived[key]
         given = dict(zip(self.names, tensors, strict=True)) | dict(zip(names, directions, strict=True))
         return list(derived(given).values())

@@ -17,7 +17,7 @@ from ..dsl.build import apply, like_axis, size
 from ..dsl.build_special import zeros
 from ..dsl.errors import raise_all
 from ..dsl.mistakes import KindMismatch, NotYet, ShadowedName, UnknownName
-from ..dsl.ops import Kind
+from ..dsl.ops import SMOOTH
 from ..dsl.presence import conjunction
 from ..dsl.program import (
     AsIf,
@@ -45,9 +45,6 @@ from .derive_rules import PULLBACKS, REDUCTIONS
 from .gather import gather
 from .rewrite import border, guarded, spread, substitute
 from .simplify import simplify
-
-SMOOTH: tuple[Kind, ...] = ("real", "complex")
-"""The kinds that carry cotangents."""
 
 Contribution = tuple[Form, Form]
 """A form, and what is added to its cotangent."""

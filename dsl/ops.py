@@ -14,6 +14,9 @@ from typing import Literal
 Kind = Literal["bool", "int", "real", "complex"]
 ORDER: tuple[Kind, ...] = ("bool", "int", "real", "complex")
 
+SMOOTH: tuple[Kind, ...] = ("real", "complex")
+"""The kinds that carry derivatives."""
+
 KindRule = Callable[[tuple[Kind, ...]], "Kind | str"]
 """The kind of the result, or the sentence that says why there is none (it holds a space)."""
 

@@ -1,0 +1,8 @@
+"""The derived programs of a program: what autograd asks for when it first needs them."""
+
+from __future__ import annotations
+
+from ..compiler.derive import gradient as gradient
+from ..compiler.tangent import added as added
+from ..compiler.tangent import apart as apart
+from ..compiler.tangent import tangent as tangent
