@@ -45,9 +45,6 @@ def tangent(program: Program, wrt: Sequence[str]) -> Program:
     return derivatives().tangent(program, wrt)
 
 
-SMOOTH = ("real", "complex")
-"""The kinds that carry derivatives."""
-
 NARROW = (torch.float16, torch.bfloat16)
 
 
