@@ -11,9 +11,9 @@ import argparse
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention.flex_attention import create_block_mask, flex_attention
+from torch.nn.functional import scaled_dot_product_attention
 
 from examples.circular_attention import circular_attention
 
@@ -30,7 +30,9 @@ def disc(width: int, radius: int) -> Any:
     return seen
 
 
-def case(heads: int, height: int, width: int, radius: int, device: str, compiled_flex: Any) -> tuple[Row, float]:
+def case(
+    heads: int, height: int, width: int, radius: int, device: str, compiled_flex: Any
+) -> tuple[Row, float]:
     """One size: the timings, and our error against dense attention in float64."""
     n = height * width
     q, k, v = (torch.randn(1, heads, n, 64, device=device) for _ in range(3))
@@ -39,21 +41,23 @@ def case(heads: int, height: int, width: int, radius: int, device: str, compiled
     i = torch.arange(n, device=device)
     mask = disc(width, radius)(i, i, i[:, None], i[None, :])
     out = circular_attention(*ours, radius=radius).view(q.shape)
-    want = F.scaled_dot_product_attention(q.double(), k.double(), v.double(), attn_mask=mask)
+    want = scaled_dot_product_attention(q.double(), k.double(), v.double(), attn_mask=mask)
     error = ((out - want).norm() / want.norm()).item()
     row = compare(
         f"{heads} heads {height}x{width} radius {radius}",
         {
             "plait": lambda: circular_attention(*ours, radius=radius),
             "FlexAttention": lambda: compiled_flex(q, k, v, block_mask=block),
-            "dense SDPA": lambda: F.scaled_dot_product_attention(q, k, v),
+            "dense SDPA": lambda: scaled_dot_product_attention(q, k, v),
         },
     )
     return row, error
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--save", action="store_true", help="write benchmarks/results/")
     given = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"

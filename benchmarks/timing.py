@@ -30,7 +30,9 @@ def synchronise() -> None:
         torch.cuda.synchronize()
 
 
-def compare(case: str, candidates: Mapping[str, Callable[[], object]], rounds: int = 9, ours: str = "plait") -> Row:
+def compare(
+    case: str, candidates: Mapping[str, Callable[[], object]], rounds: int = 9, ours: str = "plait"
+) -> Row:
     """Medians over `rounds` interleaved rounds, after one warm-up of each."""
     times: dict[str, list[float]] = {name: [] for name in candidates}
     for run in candidates.values():

@@ -7,11 +7,10 @@ the expansions and prints the sugar back.
 
 from __future__ import annotations
 
-import math
-import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 
+from .arithmetic import SCALAR_OPS, UNDEFINED
 from .errors import Label
 from .mistakes import (
     AmbiguousSubscript,
@@ -76,18 +75,11 @@ def low(axis: Axis) -> Form:
 # --- scalar operations
 
 
-def _floor_div(a: Scalar, b: Scalar) -> Scalar:
-    return operator.floordiv(a, b)  # pyright: ignore[reportArgumentType]
-
-
-_FOLD: dict[str, Callable[..., Scalar]] = {
-    "add": operator.add, "sub": operator.sub, "mul": operator.mul, "div": operator.truediv,
-    "floordiv": _floor_div, "mod": operator.mod, "neg": operator.neg, "pow": operator.pow,
-    "minimum": min, "maximum": max, "lt": operator.lt, "le": operator.le, "gt": operator.gt,
-    "ge": operator.ge, "eq": operator.eq, "ne": operator.ne, "and": operator.and_,
-    "or": operator.or_, "not": operator.not_, "abs": abs, "sqrt": math.sqrt, "floor": math.floor,
-    "ceil": math.ceil, "trunc": math.trunc,
-}  # fmt: skip
+FOLDED = frozenset(
+    "add sub mul div floordiv mod neg pow minimum maximum lt le gt ge eq ne and or not "
+    "abs sqrt floor ceil trunc".split()
+)
+"""The operations that are computed at once on constants, exactly as Python computes them."""
 
 
 def apply(op: str, *args: Form, span: Span | None = None) -> Form:
@@ -105,13 +97,13 @@ def apply(op: str, *args: Form, span: Span | None = None) -> Form:
 
 
 def _folded(op: str, args: tuple[Form, ...], span: Span | None) -> Const | None:
-    if op not in _FOLD or not all(isinstance(arg, Const) for arg in args):
+    if op not in FOLDED or not all(isinstance(arg, Const) for arg in args):
         return None
     values = [arg.value for arg in args if isinstance(arg, Const)]
     written = [arg.written or repr(arg.value) for arg in args if isinstance(arg, Const)]
     try:
-        result = _FOLD[op](*values)
-    except (ArithmeticError, ValueError, TypeError):
+        result = SCALAR_OPS[op](*values)
+    except UNDEFINED:
         return None
     if isinstance(result, complex) and not any(isinstance(value, complex) for value in values):
         return None
@@ -286,7 +278,9 @@ def reduce(
     mixed = "bool" in kinds and len(set(kinds)) > 1 and op != "count"
     kind = "mixes truth values and numbers" if mixed else reduce_kind(op, join(*kinds))
     if " " in kind:
-        raise KindMismatch(f"`{op}` {kind}, and found {' and '.join(dict.fromkeys(kinds))}", at=span, label="here")
+        raise KindMismatch(
+            f"`{op}` {kind}, and found {' and '.join(dict.fromkeys(kinds))}", at=span, label="here"
+        )
     if op == "argmax" and component >= sum(len(piece.axes) for piece in made):
         raise UnknownAxis("`argmax` needs an axis to answer for", at=span, label="names none")
     return Reduce(op, tuple(made), component, span=span)

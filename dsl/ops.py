@@ -23,7 +23,7 @@ KindRule = Callable[[tuple[Kind, ...]], "Kind | str"]
 
 def join(*kinds: Kind) -> Kind:
     """The smallest kind that holds all of them."""
-    return max(kinds, key=ORDER.index, default="int")
+    return max(kinds, key=ORDER.index) if kinds else "int"
 
 
 def _number(kinds: tuple[Kind, ...]) -> Kind | str:

@@ -110,7 +110,7 @@ def _identity(item: object) -> object:
     if isinstance(item, Form):
         return item.digest.hex()
     if isinstance(item, tuple):
-        return tuple(map(_identity, item))  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+        return tuple(map(_identity, item))  # pyright: ignore[reportUnknownArgumentType]
     return item.key if isinstance(item, Axis) else item
 
 
@@ -201,7 +201,7 @@ class Otherwise(Form):
     fallback: Form
 
     def __post_init__(self) -> None:
-        kinds = (self.value.kind, self.fallback.kind)
+        kinds: tuple[Kind, ...] = (self.value.kind, self.fallback.kind)
         kind = "mixes truth values and numbers" if kinds.count("bool") == 1 else join(*kinds)
         self._seal((*self.value.axes, *self.fallback.axes), kind, self.value, self.fallback)
 
@@ -259,7 +259,8 @@ class Reduce(Form):
 
     def __post_init__(self) -> None:
         left = (axis for piece in self.pieces for axis in piece.value.axes if axis not in piece.axes)
-        kind = reduce_kind(self.op, join(*(piece.value.kind for piece in self.pieces)))
+        kinds: list[Kind] = [piece.value.kind for piece in self.pieces]
+        kind = reduce_kind(self.op, join(*kinds))
         pieces = tuple((piece.value, piece.axes) for piece in self.pieces)
         self._seal(left, kind, self.op, pieces, self.component)
 

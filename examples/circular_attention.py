@@ -7,7 +7,8 @@ image is absent, so that no mask and no padding is ever written.
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
+from torch.nn.functional import scaled_dot_product_attention
+
 from plait import axes, mixer, near, softmax
 
 h, w, d = axes("h w d")
@@ -28,7 +29,7 @@ def dense(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, radius: int) -> tor
     i = torch.arange(height * width)
     rows, columns = i[:, None] // width - i // width, i[:, None] % width - i % width
     flat = (x.double().reshape(-1, height * width, channels) for x in (q, k, v))
-    out = F.scaled_dot_product_attention(*flat, attn_mask=rows**2 + columns**2 < radius**2)
+    out = scaled_dot_product_attention(*flat, attn_mask=rows**2 + columns**2 < radius**2)
     return out.reshape(q.shape)
 
 

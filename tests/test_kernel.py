@@ -64,7 +64,7 @@ def attention() -> Kernel:
         "causal",
         "float32",
         ("T",),
-        buffers,  # pyright: ignore[reportArgumentType]
+        buffers,
         (Grid("t", 0, "T", 64),),
         (Local("d", 0, 8),),
         ROWS,
