@@ -141,8 +141,8 @@ def not_a_subscript(item: object, value: Form, span: Span | None) -> PlaitError:
     axis = value.axes[0].name if value.axes else "h"
     match item:
         case slice():
-            what, start = "a Python slice", str(item.start or "")  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
-            read = f"i + {start}" if start.isdigit() else "i"
+            what, start = "a Python slice", item.start  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+            read = f"i + {start}" if isinstance(start, int) and start > 0 else "i"
             help_ = f'write `x[{{{axis}: {read}}}]` with `i = axis("i", n)`'
         case EllipsisType():
             what, help_ = "`...`", "leave it out: an axis that is not named keeps its index"
