@@ -112,6 +112,12 @@ def call(mixer: Mixer, inputs: Mapping[str, object], given: Mapping[str, object]
             f"`{mixer.name}` has parameters, and a call has none of them: {', '.join(owned)}",
             helps=[f"use `{mixer.name}.module(...)`, which owns them"],
         )
+    drawn = [each.leaf.name for each in program.draws]
+    if drawn:
+        raise UnknownArgument(
+            f"`{mixer.name}` draws random numbers, and a call has none of them: {', '.join(drawn)}",
+            helps=[f"use `{mixer.name}.module(...)`, which draws them"],
+        )
     known = _compiled.setdefault(mixer, {})
     if id(program) not in known:
         known[id(program)] = (program, Compiled(Runner(program)))
@@ -120,7 +126,12 @@ def call(mixer: Mixer, inputs: Mapping[str, object], given: Mapping[str, object]
 
 def module(mixer: Mixer, **options: Any) -> torch.nn.Module:
     """See `api.Mixer.module`."""
-    return api.door("backends.module").make_module(mixer, **options)
+    return api.door("backends.module").make_module(mixer, explainer=_explained, **options)
+
+
+def _explained(runner: Runner) -> Report:
+    """What a module's `explain()` gives. A function of a module, so that a pickle can name it."""
+    return _inspection().report(runner)
 
 
 def aot(
