@@ -34,15 +34,16 @@ class Compiled:
     """
 
     runner: Runner
-    _differentiable: Differentiable | None = field(default=None, repr=False)
+    _differentiable: Differentiable = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._differentiable = Differentiable(self.runner)
 
     @property
     def program(self) -> Program:
         return self.runner.program
 
     def __call__(self, *tensors: Tensor, **named: Tensor) -> Tensor | tuple[Tensor, ...]:
-        if self._differentiable is None:
-            self._differentiable = Differentiable(self.runner)
         results = self._differentiable(self.runner.named(tensors, named))
         outputs = tuple(results[output.name] for output in self.program.outputs)
         return outputs[0] if len(outputs) == 1 else outputs

@@ -25,7 +25,7 @@ from ..dsl.program import BATCH, Coordinate, Place, Program, Reduce, Size
 from ..dsl.size_forms import program_axes
 from . import derivatives
 from .compiled import Compiled
-from .registry import DEVICES, Dims, Run, Tensors, operator
+from .registry import DEVICES, Dims, Run, Tensors, operator, untraced
 from .shapes import Fakes
 
 PLAIN = (Tensor, Parameter)
@@ -111,13 +111,12 @@ class Differentiable:
         made = self.operator(*given)
         return dict(zip(self.results, (made,) if len(self.results) == 1 else made, strict=True))
 
+    @untraced
     def registered(self) -> bool:
-        """Make the operator. TorchDynamo runs this as it is, instead of tracing it."""
+        """Make the operator."""
         if self.operator is None:
             self.operator = operator(self)
         return True
-
-    registered._dynamo_marked_constant = True
 
     # --- what runs
 

@@ -24,6 +24,7 @@ from ..dsl.text_mixers import parse_mixers
 from .autograd import NARROW, Differentiable
 from .compiled import BackendName, Compiled, OnUnfused
 from .fill import declared_tensors, filled
+from .registry import Shelf, untraced
 from .shapes import Layouts
 
 MODES = ("eval", "train")
@@ -76,25 +77,22 @@ class Plans:
     given: Mapping[str, object]
     backend: BackendName | None
     on_unfused: OnUnfused
-    made: dict[tuple[str, Path], Plan] = field(default_factory=dict[tuple[str, Path], Plan], repr=False)
+    made: Shelf = field(default_factory=Shelf, repr=False)
 
+    @untraced
     def prepare(self, mode: str, without: Path) -> bool:
-        """Make the plan for a mode and the optional inputs that are left out. TorchDynamo runs this as
-        it is, instead of tracing it."""
-        if (mode, without) not in self.made:
+        """Make the plan for a mode and the optional inputs that are left out."""
+        if not hasattr(self.made, _choice(mode, without)):
             program = self.source.program(mode=mode, without=without, **self.given)
-            same = (plan for plan in self.made.values() if plan.program == program)
-            self.made[mode, without] = next(same, None) or _plan(
-                program, Compiled(program, self.backend, on_unfused=self.on_unfused)
-            )
+            same = (plan for plan in vars(self.made).values() if plan.program == program)
+            compiled = Compiled(program, self.backend, on_unfused=self.on_unfused)
+            setattr(self.made, _choice(mode, without), next(same, None) or _plan(program, compiled))
         return True
-
-    prepare._dynamo_marked_constant = True
 
     def plan(self, mode: str, without: Path = ()) -> Plan:
         """Raises whatever is wrong with the program."""
         self.prepare(mode, without)
-        return self.made[mode, without]
+        return getattr(self.made, _choice(mode, without))
 
     def choices(self) -> Iterator[tuple[str, Path]]:
         """Every mode with every choice of optional inputs that the source has a program for."""
@@ -112,8 +110,12 @@ class Plans:
 
     def __reduce__(self) -> tuple[object, ...]:
         """As text, so that a pickle holds no code of the author and no axis of this process."""
-        texts = {choice: show(self.made[choice].program) for choice in self.choices()}
+        texts = {choice: show(self.plan(*choice).program) for choice in self.choices()}
         return Plans, (Texts(texts), self.optional, {}, self.backend, self.on_unfused)
+
+
+def _choice(mode: str, without: Path) -> str:
+    return "_without_".join((mode, *without))
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,7 +267,7 @@ def make_module(
     module = PlaitModule(plans, explainer)
     for mode in MODES:
         plans.prepare(mode, ())
-    programs = [plans.made[choice].program for choice in plans.choices()]
+    programs = [plans.plan(*choice).program for choice in plans.choices()]
     real = dtype or torch.get_default_dtype()
     for declaration, tensor in declared_tensors(programs, real, device):
         _hold(module, declaration, tensor)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -61,6 +61,21 @@ class Operation(Protocol):
     def mapped(self, run: Run, count: int, dims: Dims, tensors: Sequence[Tensor]) -> tuple[Tensors, Dims]:
         """`run` under vmap over `count` entries along `dims`: the results, and where the entries lie."""
         ...
+
+
+Method = TypeVar("Method", bound=Callable[..., bool])
+
+
+def untraced(method: Method) -> Method:
+    """A method that TorchDynamo runs as it is when it comes to it, once, instead of tracing it. It returns
+    True, and leaves what it made in an attribute: Dynamo reads an attribute when it comes to it, but the
+    entries of a dict only once."""
+    method._dynamo_marked_constant = True
+    return method
+
+
+class Shelf:
+    """Things by name, as attributes, for `untraced` methods."""
 
 
 _libraries: list[torch.library.Library] = []

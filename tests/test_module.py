@@ -489,6 +489,18 @@ def test_torch_compile(pair) -> None:
     assert close(function(pictures()), twin(pictures()))
 
 
+def test_torch_compile_with_and_without_an_optional_input() -> None:
+    torch._dynamo.reset()
+    module = pickle.loads(pickle.dumps(make_module(gated, given={"c": 3})))
+    x, g = torch.randn(4, 3), torch.randn(4)
+
+    def both(x: Tensor, g: Tensor) -> Tensor:
+        return module(x)[0] + module(x, g)[1][:, None]
+
+    found = torch.compile(both, fullgraph=True, backend="aot_eager")(x, g)
+    assert torch.equal(found, both(x, g))
+
+
 def test_per_sample_gradients(pair) -> None:
     """The parameters of a call are whatever torch.func puts in their place."""
     ours, torchs = (each.eval() for each in pair)
