@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from .errors import Label
-from .grid import Grid
+from .grid import Grid, Place
 from .mistakes import AbsentOutput
-from .presence import Presence, Reason, reads_data, terms
-from .program import At, Axis, Const, Form, Map, Otherwise
+from .presence import Presence, Reason, reads_data
+from .program import At, Const, Form, Map, Otherwise
 from .size_forms import axis_range, closed, form_axes, is_batch, is_empty
 from .size_rules import in_python
 from .source import Span
@@ -17,7 +17,8 @@ from .totality import Absence, Finding
 
 def absent(finding: Finding, absence: Absence, presence: Presence, where: str = "") -> AbsentOutput:
     """The mistake. `where` is the place of the call, for one that only its sizes show."""
-    reason, index = _culprit(finding.predicate, absence, presence)
+    culprit = _culprit(finding.predicate, absence, presence)
+    reason = culprit.reason
     at = (reason.index.span if reason and reason.index else None) or (reason.form.span if reason else None)
     at = at or finding.form.span or finding.span
     labels: list[Label] = []
@@ -25,7 +26,7 @@ def absent(finding: Finding, absence: Absence, presence: Presence, where: str = 
         labels.append(Label(finding.span, "must be present at every index"))
     surely = "is absent at some indices" if absence.surely else "may be absent for some data"
     return AbsentOutput(
-        f"{finding.what} {surely}", at=at, label=_label(reason, index, absence), labels=labels,
+        f"{finding.what} {surely}", at=at, label=_label(culprit, absence), labels=labels,
         notes=_notes(finding, absence, where), helps=_helps(reason, at),
         facts={"sizes": _sizes(finding, absence), "index": {a.name: i for a, i in absence.index.items()}},
     )  # fmt: skip
@@ -60,50 +61,48 @@ def _notes(finding: Finding, absence: Absence, where: str) -> list[str]:
 # --- what makes it absent
 
 
-def _culprit(
-    predicate: Form, absence: Absence, presence: Presence
-) -> tuple[Reason | None, Mapping[Axis, int]]:
-    """The innermost reason for the absence, and the index there."""
+@dataclass(frozen=True, slots=True)
+class _Culprit:
+    """The innermost reason for an absence, and where it stands."""
+
+    reason: Reason | None
+    grid: Grid
+    place: Place
+
+
+def _culprit(predicate: Form, absence: Absence, presence: Presence) -> _Culprit:
     grid = Grid(absence.sizes)
-    index: Mapping[Axis, int] = absence.index
-    found: tuple[Reason | None, Mapping[Axis, int]] = (None, index)
+    place = grid.point(predicate, absence.index)
+    found = _Culprit(None, grid, place)
     part: Form | None = predicate
     while part is not None:
         if part in presence.reasons:
-            found = (presence.reasons[part], index)
+            found = _Culprit(presence.reasons[part], grid, place)
         match part:
-            case Map(op="and"):
-                part = _first_false(grid, terms("and", part), index, absence.surely)
-            case Map(op="or"):
-                part = _first_false(grid, terms("or", part), index, absence.surely)
+            case Map(op="and" | "or", args=parts):
+                part = next((each for each in parts if _fails(grid, each, place, absence.surely)), None)
             case Otherwise(value=At(value=value, indices=indices), fallback=Const(value=False)):
-                moved = {axis: grid.number(form, index) for axis, form in indices}
-                if any(at is None for at in moved.values()):
-                    return found
-                index = {**index, **{axis: at for axis, at in moved.items() if at is not None}}
-                part = value
+                there = grid.read(indices, place)
+                part, place = (None, place) if there is None else (value, there)
             case Otherwise(value=value, fallback=Const(value=False)):
                 part = value
             case _:
-                return found
+                part = None
     return found
 
 
-def _first_false(grid: Grid, parts: Sequence[Form], index: Mapping[Axis, int], surely: bool) -> Form | None:
-    for part in parts:
-        here = {axis: range(index[axis], index[axis] + 1) for axis in part.axes if axis in index}
-        truth = grid.holds(part, here)
-        if not (truth.maybe if surely else truth.sure).all():
-            return part
-    return None
+def _fails(grid: Grid, part: Form, place: Place, surely: bool) -> bool:
+    truth = grid.truth(part, place)
+    return not (truth.maybe if surely else truth.sure).all()
 
 
-def _label(reason: Reason | None, index: Mapping[Axis, int], absence: Absence) -> str:
+def _label(culprit: _Culprit, absence: Absence) -> str:
+    reason = culprit.reason
     if reason is None:
         return "absent here"
     match reason.cause:
         case "read":
-            return _read_label(reason, index, absence)
+            return _read_label(reason, culprit, absence)
         case "when":
             return "false there" if absence.surely else "may be false"
         case "reduction":
@@ -114,14 +113,14 @@ def _label(reason: Reason | None, index: Mapping[Axis, int], absence: Absence) -
             return "optional, and absent where it is not given"
 
 
-def _read_label(reason: Reason, index: Mapping[Axis, int], absence: Absence) -> str:
+def _read_label(reason: Reason, culprit: _Culprit, absence: Absence) -> str:
     axis, form = reason.axis, reason.index
     if axis is None or form is None:
         return "absent here"
     indices = axis_range(axis, absence.sizes)
     if reads_data(form):
         return f"may lie outside axis `{axis.name}`"
-    at = Grid(absence.sizes).number(form, {a: i for a, i in index.items() if a in form.axes})
+    at = culprit.grid.number(form, culprit.place)
     if at is None:
         return f"no index of axis `{axis.name}`"
     return f"{at} lies outside axis `{axis.name}`, which is {indices.start} .. {indices.stop - 1}"

@@ -43,10 +43,12 @@ ARITHMETIC = (
 
 @dataclass(slots=True)
 class Bounds(Inequalities):
-    """The sizes and indices of one program as polynomials."""
+    """The sizes and indices of one program as polynomials. Axes have at least one index, but for those
+    that `may_be_empty`: an index of such an axis says nothing of its size."""
 
     extents: dict[Axis, Polynomial] = field(default_factory=dict[Axis, Polynomial])
     coordinates: dict[Axis, Polynomial] = field(default_factory=dict[Axis, Polynomial])
+    may_be_empty: set[Axis] = field(default_factory=set[Axis])
     exact: set[tuple[Polynomial, Polynomial]] = field(default_factory=set[tuple[Polynomial, Polynomial]])
     _made: dict[object, Polynomial] = field(default_factory=dict[object, Polynomial])
     _nested: int = 0
@@ -69,7 +71,8 @@ class Bounds(Inequalities):
     def variable(self, axis: Axis, of: Iterable[Polynomial] = ()) -> Polynomial:
         """A new index in the range of an axis."""
         offset = self.symbol(of=of)
-        self.learn(self.extent(axis) - 1 - offset)
+        if axis not in self.may_be_empty:
+            self.learn(self.extent(axis) - 1 - offset)
         return self.number(low(axis), {}) + offset
 
     # --- from forms

@@ -115,14 +115,34 @@ class Grid:
             sure[there], maybe[there] = truth.sure, truth.maybe
         return Truth(tuple(range(len(shape))), sure, maybe)
 
-    def number(self, form: Form, indices: Mapping[Axis, int]) -> int | None:
-        """The value of an integer form at one index, if it is known and present there."""
+    def point(self, predicate: Form, index: Mapping[Axis, int]) -> Place:
+        """The place of one index, for `truth` and `number` of the predicate's parts."""
+        for form in tabulated(predicate):
+            if form not in self._boxes:
+                self._boxes[form] = self._box(form)
         self._lengths = []
-        place = Place({axis: self._line(range(at, at + 1)) for axis, at in indices.items()})
+        return Place({axis: self._line(range(at, at + 1)) for axis, at in index.items()})
+
+    def truth(self, form: Form, place: Place) -> Truth:
+        """A part of the predicate there, computed once."""
+        known = place.known.get(("truth", form)) or self._run(("truth", form, place))
+        assert isinstance(known, Truth)
+        return known
+
+    def number(self, form: Form, place: Place) -> int | None:
+        """The value of an integer form there, if it is known and present."""
         answer = self._run(("number", form, place))
         if not isinstance(answer, Cells) or not answer.present.all():
             return None
         return int(answer.data.reshape(-1)[0])
+
+    def read(self, indices: Iterable[tuple[Axis, Form]], place: Place) -> Place | None:
+        """The place that a read there goes to, if its indices are known."""
+        numbers = {axis: self.number(form, place) for axis, form in indices}
+        if any(number is None for number in numbers.values()):
+            return None
+        moved = {axis: self._line(range(at, at + 1)) for axis, at in numbers.items() if at is not None}
+        return Place({**place.indices, **moved})
 
     def _line(self, indices: range) -> Cells:
         """A new dimension that runs over the indices."""

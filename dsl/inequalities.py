@@ -106,24 +106,38 @@ class Inequalities:
         return gone | {symbol if not again or -symbol in gone else -symbol}
 
     def _steps(self, goal: Polynomial, given: Facts, gone: frozenset[int]) -> list[tuple[int, Polynomial]]:
-        """The goals that would prove this one, each with a symbol less; the shortest first."""
-        found: list[tuple[int, Polynomial]] = []
+        """The goals that would prove this one, each with a symbol less; the shortest first.
+
+        A symbol that pulls the goal down must go in the end, so one of them is tried, the youngest; those
+        that lift it matter only where none pulls it down.
+        """
+        rising: list[tuple[int, Polynomial]] = []
         for symbol in sorted(goal.symbols - gone, reverse=True):
             line = goal.line_in(symbol)
             if line is None:
                 continue
-            slope = line[0]
-            rising = self._plain(slope)
-            if not rising and not self._plain(-slope):
-                continue
-            local = (fact for fact in given if symbol in fact.symbols)
-            for fact in (*local, *self.facts.get(symbol, ())):
-                made = self._combined(goal, slope, fact, symbol, rising)
-                if made is not None and not made.symbols & gone:
-                    found.append((symbol, made))
-            if rising and symbol in self.nonnegative_symbols and len(goal.terms) > 1:
-                found.append((symbol, line[1]))
-        return sorted(found, key=lambda step: len(step[1].terms))
+            if self._plain(-line[0]):
+                return self._without(goal, symbol, line[0], given, gone, rising=False)
+            if self._plain(line[0]):
+                rising += self._without(goal, symbol, line[0], given, gone, rising=True)
+        return sorted(rising, key=lambda step: len(step[1].terms))
+
+    def _without(
+        self,
+        goal: Polynomial,
+        symbol: int,
+        slope: Polynomial,
+        given: Facts,
+        gone: frozenset[int],
+        rising: bool,
+    ) -> list[tuple[int, Polynomial]]:
+        local = (fact for fact in given if symbol in fact.symbols)
+        made = (
+            self._combined(goal, slope, fact, symbol, rising)
+            for fact in (*local, *self.facts.get(symbol, ()))
+        )
+        fitting = (step for step in made if step is not None and not step.symbols & gone)
+        return sorted(((symbol, step) for step in fitting), key=lambda step: len(step[1].terms))
 
     def _combined(
         self, goal: Polynomial, slope: Polynomial, fact: Polynomial, symbol: int, rising: bool
@@ -132,12 +146,12 @@ class Inequalities:
         line = fact.line_in(symbol)
         if line is None:
             return None
-        steep = line[0] if rising else -line[0]
-        if not self._plain(steep - 1):
-            return None
         times, rest = slope.divide(line[0])
         if not rest.terms and self._plain(times):
             return goal - times * fact
+        steep = line[0] if rising else -line[0]
+        if not self._plain(steep - 1):
+            return None
         climb = slope if rising else -slope
         return steep * goal - climb * fact + (steep - 1)
 

@@ -140,19 +140,31 @@ class Prover:
         return values.get(form)
 
     def _prove_either(self, parts: Sequence[Form], env: Environment, case: Case) -> bool:
+        """One of them, or each where those before it fail."""
         if any(self._prove(part, env, case) for part in parts):
             return True
-        if len(parts) < 2:
-            return False
-        return all(
-            self._prove_either(parts[1:], env, failed) for failed in self._assume(parts[0], False, env, case)
-        )
+        cases = [case]
+        for part in parts if len(parts) > 1 else ():
+            open_ = [each for each in cases if not self._prove(part, env, each)]
+            cases = [failed for each in open_ for failed in self._assume(part, False, env, each)]
+            if len(cases) > MOST_CASES:
+                raise TooHard
+        return not cases
 
     # --- assuming
 
     def _assume(self, form: Form, holds: bool, env: Environment, case: Case) -> list[Case]:
         """Cases that together are all where `form` is `holds`; those that cannot be are left out. What a
         case cannot say is dropped, which only proves less."""
+        if self.nested >= MOST_NESTED:
+            raise TooHard
+        self.nested += 1
+        try:
+            return self._cases(form, holds, env, case)
+        finally:
+            self.nested -= 1
+
+    def _cases(self, form: Form, holds: bool, env: Environment, case: Case) -> list[Case]:
         match form:
             case Const(value=value):
                 return [case] if value is holds else []
@@ -244,16 +256,20 @@ class Prover:
 
     def _parts(self, form: Form, env: Environment) -> Iterator[tuple[Form, Environment]]:
         """The conjuncts of a predicate, each with what its axes stand for."""
-        for part in terms("and", form):
+        waiting = [(form, env)]
+        while waiting:
+            part, here = waiting.pop()
             match part:
+                case Map(op="and", args=args):
+                    waiting += [(arg, here) for arg in reversed(args)]
                 case Otherwise(value=At(value=value, indices=indices), fallback=Const(value=False)):
                     for axis, index in indices:
-                        yield from ((test, env) for test in inside(axis, index))
-                    yield from self._parts(value, self._moved(indices, env))
+                        yield from ((test, here) for test in inside(axis, index))
+                    waiting.append((value, self._moved(indices, here)))
                 case Otherwise(value=value, fallback=Const(value=False)):
-                    yield from self._parts(value, env)
+                    waiting.append((value, here))
                 case _:
-                    yield part, env
+                    yield part, here
 
     def _mentions(self, form: Form, env: Environment, symbols: set[int]) -> bool:
         used = [env[axis] for axis in form.axes if axis in env]

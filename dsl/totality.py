@@ -31,9 +31,10 @@ LARGEST_MARK, MOST_MARKS = 512, 4
 FIRST_CALLS = 30
 """How many are tried before a thorough proof: most mistakes show at once."""
 
-MOST_CALLS = 2500
-MOST_CELLS = 1 << 22
-"""How many calls are tried for one value, and how many cells they may have together."""
+MOST_CALLS, LEAST_CALLS = 2500, 8
+MOST_CELLS, MOST_STEPS = 1 << 22, 50_000
+"""How many calls are tried for one value, how many cells they may have together, and how many array
+operations they may take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +83,7 @@ def analyse(program: Program, empty_batch: bool = False) -> Analysis:
     prover = prover_of(program)
     if empty_batch:
         for axis in filter(is_batch, program_axes(program)):
+            prover.bounds.may_be_empty.add(axis)
             prover.bounds.extents[axis] = prover.bounds.symbol()
 
     proved: dict[Form, bool] = {}
@@ -141,6 +143,7 @@ def smallest_absence(program: Program, predicate: Form, calls: int = MOST_CALLS)
     """The first of the small calls where the predicate is false somewhere, or may be."""
     cells = 0
     possible: Absence | None = None
+    calls = min(calls, max(LEAST_CALLS, MOST_STEPS // sum(1 for _ in walk((predicate,)))))
     for sizes in islice(small_calls(program, predicate), calls):
         cells += volume(predicate, sizes)
         if cells > MOST_CELLS:

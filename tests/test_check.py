@@ -362,6 +362,25 @@ def test_hostile_nests_end_in_an_answer() -> None:
     assert len(check.check(program(out(build.at(x.leaf, {h: index}), h)))) <= 1
 
 
+def test_many_pieces_are_no_limit() -> None:
+    parts = [(Leaf("input", f"e{k}", (Axis(f"c{k}"),)), Axis(f"c{k}")) for k in range(12)]
+    total: Form = Const(0)
+    for _, axis in parts:
+        total = apply("add", total, Size(axis))
+    long = fresh_axis("n", Const(0), total, "axis")
+    inputs = [declared(f"e{k}", Axis(f"c{k}")) for k in range(12)]
+    assert check.check(program(out(build.cat(long, parts), long), inputs=inputs)) == ()
+
+
+def test_nested_conditions_are_no_limit() -> None:
+    test = apply("gt", x.leaf, 0)
+    for step in range(500):
+        test = apply("and" if step % 2 else "or", test, apply("gt", x.leaf, float(step)))
+    assert check.check(program(out(build.select(test, x.leaf, Const(0.0)), h))) == ()
+    with pytest.raises(AbsentOutput):
+        check.check(program(out(build.when(test, x.leaf), h)))
+
+
 @given(examples(depth=3))
 def test_generated_programs_pass(example: Example) -> None:
     """The strategy makes well-typed programs whose results are total for every size it draws."""
