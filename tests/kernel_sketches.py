@@ -34,6 +34,16 @@ from plait.dsl.ops import Kind
 
 INF = float("inf")
 
+FOLDED: dict[str, tuple[Kind, ...]] = {
+    "sum": ("real", "int"),
+    "prod": ("real",),
+    "max": ("real", "int"),
+    "min": ("real", "int"),
+    "any": ("bool",),
+    "all": ("bool",),
+}
+"""The folds, and what they take."""
+
 
 @dataclass
 class Case:

@@ -19,7 +19,7 @@ from torch import Tensor
 import kernel_meaning
 from interpreting import Interpreting
 from kernel_corners import CORNERS
-from kernel_sketches import Case, Sketch, circular, elementwise, folded
+from kernel_sketches import FOLDED, INF, Case, Sketch, circular, elementwise, folded
 from kernel_sketches import product as matrix_product
 from plait.backends.triton.layout import Layout
 from plait.backends.triton.names import unique
@@ -182,7 +182,7 @@ def test_truth_values_become_numbers(triton: Interpreting) -> None:
         agrees(triton, case)
 
 
-@pytest.mark.parametrize("power", [-4, -1, -0.5, 0, 0.5, 1, 2, 3, 4, 1.7])
+@pytest.mark.parametrize("power", [-4, -1, -0.5, 0, 0.5, 1, 2, 3, 4, 1.7, INF])
 def test_powers_of_literals(triton: Interpreting, power: float) -> None:
     k = Sketch({"N": 9})
     k.given("x", torch.tensor([0.0, 0.5, 1.0, 2.0, 3.0, 1e-3, 1e3, 7.0, 0.1]))
@@ -200,16 +200,6 @@ def test_powers_of_literals(triton: Interpreting, power: float) -> None:
 @pytest.mark.parametrize("kernel", CORNERS, ids=lambda kernel: kernel.__name__)
 def test_corners(triton: Interpreting, kernel: Callable[[], Case]) -> None:
     agrees(triton, kernel(), 64)
-
-
-FOLDED: dict[str, tuple[Kind, ...]] = {
-    "sum": ("real", "int"),
-    "prod": ("real",),
-    "max": ("real", "int"),
-    "min": ("real", "int"),
-    "any": ("bool",),
-    "all": ("bool",),
-}
 
 
 @pytest.mark.parametrize(("op", "kind"), [(op, kind) for op, kinds in FOLDED.items() for kind in kinds])
@@ -535,10 +525,7 @@ def unpickled(data: bytes, case: Case) -> tuple[str, list[Tensor]]:
 
 def test_a_built_kernel_outlives_its_process(triton: Interpreting) -> None:
     case = circular((1, 5, 9))
-    other = Interpreting()
-    data = other.call(pickled, case)
-    other.close()
-    backend, tensors = triton.call(unpickled, data, case)
+    backend, tensors = triton.call(unpickled, pickled(case), case)
     assert backend == "triton"
     close(tensors[-1], dense(case, 4), 64)
 

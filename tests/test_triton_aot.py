@@ -16,11 +16,11 @@ from kernel_corners import (
     several_axes_of_one_dimension,
     truth_values_of_one_and_of_many,
 )
-from kernel_sketches import Sketch, circular, folded
+from kernel_sketches import FOLDED, Sketch, circular
 from plait.backends.triton.aot import KernelReport, Work, reports, reports_for
 from plait.backends.triton.ops import SPELLINGS
 from plait.backends.triton.options import Options, Precision, default_options
-from plait.compiler.kernel import Kernel, RealType
+from plait.compiler.kernel import Carry, Kernel, RealType, StreamAxis
 from plait.compiler.target import GPUS
 from plait.dsl.errors import CompilerFault
 from plait.dsl.mistakes import InvalidArgument
@@ -60,16 +60,25 @@ def every_operation(real: RealType) -> Kernel:
     return k.case("every_operation").kernel
 
 
-def every_fold() -> list[Kernel]:
-    kinds: dict[str, Kind] = {
-        "sum": "real",
-        "prod": "real",
-        "max": "real",
-        "min": "real",
-        "any": "bool",
-        "all": "bool",
-    }
-    return [folded(op, kind, 4, 4).kernel for op, kind in kinds.items()]
+def every_fold() -> Kernel:
+    """All folds of one chunk of a stream."""
+    k = Sketch({"I": 5, "J": 7})
+    k.input("x", 5, 7)
+    k.output("o", 5)
+    k.tiled("i", "I", 4)
+    with k.stream([StreamAxis("j", 0, "J", 8)], [Carry("total", 0.0, "total_all", ("i",), "real")]):
+        k.let("there", "and", "i.valid", "j.valid", kind="bool")
+        k.load("real", "x", "i", "j", mask="there")
+        k.let("bool", "gt", "real", 0.0, kind="bool")
+        k.let("int", "select", "bool", "j", 0, kind="int")
+        previous = "total"
+        for op, kinds in FOLDED.items():
+            for kind in kinds:
+                k.fold(f"{op}_{kind}", op, kind, "j", kind=kind)
+                k.let(f"{op}_{kind}_real", "to_real", f"{op}_{kind}")
+                previous = k.let(f"total_{op}", "add", previous, f"{op}_{kind}_real")
+    k.store("o", "i", value="total", mask="i.valid")
+    return k.case("every_fold").kernel
 
 
 @pytest.fixture(scope="module")
@@ -99,8 +108,7 @@ def compiled() -> Mapping[Key, KernelReport]:
                 jobs[corner.__name__, target] = kernel, default_options(kernel, machine)
             for real in ("float32", "float64"):
                 jobs[f"operations {real}", target] = every_operation(real), Options(1, 1)
-            for kernel in every_fold():
-                jobs[kernel.name, target] = kernel, Options(1, 1)
+            jobs["folds", target] = every_fold(), Options(1, 1)
     made = reports_for(
         [(kernel, target) for (_, target), (kernel, _) in jobs.items()],
         options=[options for _, options in jobs.values()],
@@ -181,7 +189,7 @@ def test_a_report_is_text(compiled: Mapping[Key, KernelReport]) -> None:
 
 
 def test_what_triton_refuses_is_a_fault_with_the_kernel() -> None:
-    kernel = every_fold()[0]
+    kernel = every_fold()
     with pytest.raises(CompilerFault, match="num_warps must be a power of 2") as caught:
         reports([kernel], "sm_90", options=[Options(warps=3)])
     assert "triton for sm_90" in str(caught.value)
@@ -190,7 +198,7 @@ def test_what_triton_refuses_is_a_fault_with_the_kernel() -> None:
 
 def test_unknown_targets_are_refused() -> None:
     with pytest.raises(InvalidArgument) as caught:
-        reports([every_fold()[0]], "sm_75")
+        reports([every_fold()], "sm_75")
     assert str(caught.value) == (
         "InvalidArgument: there is no target `sm_75`\n"
         "  help: one of: sm_80, sm_90, sm_100, gfx942\n"

@@ -143,6 +143,8 @@ class Expressions:
         args = [self.to(arg, takes) for arg in args]
         if op == "pow" and not args[0].literal and (short := _short_power(args[0], args[1], dims)):
             return short
+        if op in ("minimum", "maximum") and args[0].literal:
+            args.reverse()
         template = row.integers if row.integers and takes == "int" else row.reals
         if op == "pow" and takes == "real":
             return template.format(*(self.fill(arg, takes, dims) for arg in args))
@@ -163,7 +165,7 @@ class Expressions:
 def _short_power(base: Value, exponent: Value, dims: Dims) -> str | None:
     """Small whole exponents and square roots, which need no logarithm; nothing for others."""
     power, code = exponent.number, spread(base, dims)
-    if power is None:
+    if power is None or not isfinite(power):
         return None
     if power == int(power) and 0 < abs(power) <= 4:
         whole = " * ".join([code] * abs(int(power)))
