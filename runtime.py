@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 
-from . import api
 from .backends.autograd import Differentiable
 from .backends.compiled import BackendName, OnUnfused
 from .backends.compiled import Compiled as Runner
@@ -73,7 +73,7 @@ class Compiled:
 
 def _inspection() -> Any:
     """The door to the compiler, which a call that finds its kernels in the cache does not open."""
-    return api.door("inspection")
+    return import_module(".inspection", __package__)
 
 
 def compile(
@@ -127,7 +127,7 @@ def call(mixer: Mixer, inputs: Mapping[str, object], given: Mapping[str, object]
 
 def module(mixer: Mixer, **options: Any) -> torch.nn.Module:
     """See `api.Mixer.module`."""
-    return api.door("backends.module").make_module(mixer, explainer=_explained, **options)
+    return import_module(".backends.module", __package__).make_module(mixer, explainer=_explained, **options)
 
 
 def _explained(runner: Runner) -> Report:

@@ -20,42 +20,54 @@ from tree import FACE, PACKAGES, ROOT, Import, full_name, imports, module_paths,
 LAYERS: tuple[tuple[str, str], ...] = (
     # where a thing stands in the user's text, and what is wrong with it
     ("dsl", "dsl source position errors mistakes"),
-    # the first waist
-    ("dsl", "ops program memo"),
-    # the checked constructors and the header, which both spellings share
-    ("dsl", "build build_special static header signature inline batch"),
+    # the first waist, and the text that decides equality
+    ("dsl", "ops words program canonical"),
+    # reading a text
+    ("dsl", "tokens memo header syntax precedence reading parse scope signature"),
+    # the checked constructors and what both spellings share
+    ("dsl", "arithmetic build build_special static inline batch arguments outputs"),
+    # printing a text
+    ("dsl", "sugar written show_forms show_ranges show_plan"),
     # sizes
-    ("dsl", "arithmetic polynomial size_forms size_mistakes sizes presence"),
-    # the Python spelling
-    ("dsl", "trace refusals value functions pointwise domains recurrence calculus initialisers declarations"),
+    ("dsl", "polynomial size_forms layouts size_mistakes sizes"),
+    # presence, and what a program must keep
+    ("dsl", "presence array_ops boxes grid algebra inequalities bounds prove requirements totality"),
+    ("dsl", "size_rules absence rules check"),
+    # the two spellings
+    ("dsl", "trace elaborate_values elaborate_forms elaborate_functions layers refusals value tracing"),
+    ("dsl", "definitions functions pointwise domains recurrence calculus initialisers show declarations"),
+    ("dsl", "compose elaborate_calls elaborate_statements elaborate_body elaborate mixer text_mixers"),
     # the meaning
     ("compiler", "compiler partial storage memory operations interpret to_fx"),
     # programs from programs
-    ("compiler", "affine rewrite presence simplify derive_rules gather derive"),
+    ("compiler", "affine rewrite conditions simplify derive_rules gather derive tangent"),
     # which values are stored
-    ("compiler", "graphs traffic plan check_plan attention_family fuse"),
+    ("compiler", "graphs plan work check_plan attention_family fuse"),
     # the second waist, and what makes one
     ("compiler", "kernel check_kernel kernel_builder written prune reductions lower loops stream target"),
-    ("compiler", "pipeline"),
+    ("compiler", "pipeline explain"),
+    # what needs no printer: a call that finds its kernels in the cache
+    ("backends", "reference derivatives executable kernel_graph cache"),
     # the printers, apart from each other
-    ("backends", "executable cache"),
-    ("backends", "cpp cpp.ops cpp.emit cpp.intervals cpp.layout cpp.widths cpp.scope cpp.groups cpp.printer"),
-    ("backends", "cpp.build cpp.pool cpp.launch"),
-    ("backends", "triton triton.ops triton.library"),
+    ("backends", "cpp cpp.ops cpp.emit cpp.intervals cpp.layout cpp.widths cpp.scope cpp.groups cpp.dots"),
+    ("backends", "cpp.printer cpp.build cpp.pool cpp.launch cpp.produce"),
+    ("backends", "triton triton.ops triton.library triton.names triton.layout triton.options triton.emit"),
+    ("backends", "triton.scope triton.folds triton.dots triton.tiles triton.printer"),
+    ("backends", "triton.widths triton.files triton.launch triton.aot triton.worker"),
     # the door to them, and what goes through it
-    ("backends", "backends assemble compiled"),
-    ("face", "plait"),
+    ("backends", "backends assemble compiled shapes registry autograd fill module"),
+    ("face", "doctor inspection runtime api cli __main__ plait"),
 )
 """The modules from lowest to highest: each imports only from those before it, in its row or above.
 
 A row gives its layer and its modules without the layer's name: `source` in `dsl` is `dsl.source`.
 """
 
-DOORS = (FACE, "api", "backends")
+DOORS = (FACE, "api", "runtime", "backends")
 """The only modules that may import a project module late: what they offer loads when it is asked for."""
 
 LIBRARIES: dict[str, tuple[str, ...]] = {
-    "torch": ("compiler", "backends", "api", "checks", "cli", "stdlib"),
+    "torch": ("compiler", "backends", "runtime", "inspection", "doctor", "stdlib"),
     "triton": ("backends.triton",),
     "sympy": ("dsl.algebra",),
     "networkx": ("compiler.graphs",),
@@ -63,7 +75,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "hypothesis": ("checks",),
     "click": ("cli",),
     "rich": ("cli", "backends"),
-    "numpy": (),
+    "numpy": ("dsl.grid",),
     "safetensors": ("api", "stdlib"),
 }
 """Where each library may be imported: these modules and those below them, and nowhere else."""
