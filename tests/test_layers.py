@@ -67,7 +67,7 @@ DOORS = (FACE, "api", "runtime", "backends")
 """The only modules that may import a project module late: what they offer loads when it is asked for."""
 
 LIBRARIES: dict[str, tuple[str, ...]] = {
-    "torch": ("compiler", "backends", "runtime", "inspection", "doctor", "stdlib"),
+    "torch": ("compiler", "backends", "api", "runtime", "inspection", "doctor", "stdlib"),
     "triton": ("backends.triton",),
     "sympy": ("dsl.algebra",),
     "networkx": ("compiler.graphs",),
