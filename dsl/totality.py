@@ -8,7 +8,7 @@ sizes is evaluated once, before anything runs (language.md, decisions 9 and 9a).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice, product
 
@@ -24,6 +24,9 @@ from .source import Span
 
 LARGEST = 7
 """Sizes 1 to this are tried."""
+
+USUAL = (*range(1, 17), 24, 32, 48, 64, 96, 128, 192, 256, 512)
+"""Sizes for axes that do not matter, where a requirement asks for more than 1."""
 
 LARGEST_MARK, MOST_MARKS = 512, 4
 """A program's own constants up to this say where else to try."""
@@ -162,26 +165,45 @@ def _extents(sizes: Mapping[Axis, Extent]) -> list[int]:
 
 
 def small_calls(program: Program, predicate: Form) -> Iterator[Sizes]:
-    """The legal small sizes, smallest sum first; axes that the predicate does not depend on have 1."""
+    """The legal small sizes, smallest sum first; axes that the predicate does not depend on have one size
+    that is legal, the smallest."""
     fixed = dict(program.fixed)
     axes = program_axes(program)
     free = [axis for axis in axes if axis.size is None and axis not in fixed]
-    varied = [axis for axis in free if axis in _connected(program, predicate) and not is_batch(axis)]
-    derived = [axis.size for axis in axes if axis.size is not None]
-    tape = record((*derived, *(require.predicate for require in program.requires)), (*free, *fixed))
-    ends, tests = tape.results[: len(derived)], tape.results[len(derived) :]
+    connected = _connected(program, predicate)
+    varied = [axis for axis in free if axis in connected and not is_batch(axis)]
+    rest = [axis for axis in free if axis not in varied]
+    conditions = _Conditions(program, (*free, *fixed))
+    others = _Conditions(program, (*free, *fixed), without=varied)
+    usual = next((size for size in USUAL if others.hold(dict.fromkeys(free, size) | fixed)), 1)
     for chosen in _assignments(program, predicate, varied):
-        sizes: Sizes = {**dict.fromkeys(free, 1), **dict(zip(varied, chosen, strict=True)), **fixed}
-        extents = [sizes[axis] for axis in tape.axes]
-        try:
-            values = tape.run([size if isinstance(size, int) else 1 for size in extents])
-        except UNDEFINED:
-            continue
-        legal = all(int(values[slot].real) >= 1 for slot in ends) and all(
-            values[slot] is True for slot in tests
-        )
-        if legal:
+        sizes: Sizes = {**dict.fromkeys(rest, usual), **dict(zip(varied, chosen, strict=True)), **fixed}
+        if conditions.hold(sizes):
             yield sizes
+
+
+class _Conditions:
+    """What sizes must satisfy: no derived axis is empty, and every requirement holds. Those that mention
+    an axis of `without` are left out."""
+
+    def __init__(self, program: Program, axes: Sequence[Axis], without: Collection[Axis] = ()) -> None:
+        def kept(form: Form) -> bool:
+            return not any(axis in without for axis in closed(form_axes((form,))))
+
+        sizes = [a.size for a in program_axes(program) if a.size is not None and kept(a.size)]
+        tests = [require.predicate for require in program.requires if kept(require.predicate)]
+        self._tape = record((*sizes, *tests), axes)
+        self._ends = self._tape.results[: len(sizes)]
+        self._tests = self._tape.results[len(sizes) :]
+
+    def hold(self, sizes: Mapping[Axis, Extent]) -> bool:
+        extents = [sizes[axis] for axis in self._tape.axes]
+        try:
+            values = self._tape.run([size if isinstance(size, int) else 1 for size in extents])
+        except UNDEFINED:
+            return False
+        legal = all(int(values[slot].real) >= 1 for slot in self._ends)
+        return legal and all(values[slot] is True for slot in self._tests)
 
 
 def _connected(program: Program, predicate: Form) -> set[Axis]:

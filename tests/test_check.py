@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 
 import plait
+import test_python_programs
 from plait.dsl import build, check, rules, size_rules
 from plait.dsl.check import check_sizes, findings
 from plait.dsl.errors import PlaitError
@@ -379,6 +380,20 @@ def test_nested_conditions_are_no_limit() -> None:
     assert check.check(program(out(build.select(test, x.leaf, Const(0.0)), h))) == ()
     with pytest.raises(AbsentOutput):
         check.check(program(out(build.when(test, x.leaf), h)))
+
+
+PAPERS = {
+    name: each
+    for name, each in vars(test_python_programs).items()
+    if isinstance(each, plait.Mixer)
+    and not any(static.required for static in each.definition.arguments.statics)
+}
+
+
+@pytest.mark.parametrize("name", PAPERS)
+def test_the_programs_of_the_papers_are_proved(name: str) -> None:
+    for mode in ("eval", "train"):
+        assert check.check(PAPERS[name].program(mode=mode), sized=False) == ()
 
 
 @given(examples(depth=3))

@@ -154,9 +154,10 @@ def clear_core(qi, ki, vi, qt, kt, vt, *, r: int = 3, f: int = 0):
 
 @mixer("u[b, c, y, x], v[b, c, y, x], A[b, g, y, x, i, j] -> o[b, c, y, x]")
 def contmix(u, v, A, *, G: int = 2, s: int = 3, k: int = 5):
-    g, i, j, tt = axes("g i j tt")
+    g, i, j = axes("g i j")
     H, W, C = y.size, x.size, c.size
-    y2, x2, n = y.like(), x.like(), axis("n", C // 2)
+    require(g.size == G, C % (2 * G) == 0)
+    y2, x2, n, tt = y.like(), x.like(), axis("n", C // 2), axis("tt", s * s + k * k)
     bins = (y2 >= i * H // 7) & (y2 < cdiv((i + 1) * H, 7)) & (x2 >= j * W // 7) & (x2 < cdiv((j + 1) * W, 7))
     pooled = u[{y: y2, x: x2}].mean(y2, x2, where=bins)
     Z = (param("weight_proj.weight", tt, (i, j), 1, 1) * (A + pooled.mean(c))).sum(i, j)
