@@ -11,7 +11,7 @@ from torch import Tensor
 from ..compiler.interpret import evaluate
 from ..compiler.kernel import Kernel, RealType
 from ..compiler.memory import operands_of
-from ..compiler.partial import Partial
+from ..compiler.partial import DTYPES, Partial
 from ..compiler.pipeline import Planned, Schedule, plan_program, shape_forms, write_kernels
 from ..compiler.plan import Group, Stored
 from ..compiler.stream import StreamSchedule
@@ -63,18 +63,18 @@ class Reference:
 def _partial(form: Form, stored: Stored | None, tensors: Mapping[str, Tensor]) -> Partial:
     if stored is None:
         assert isinstance(form, Leaf)
-        tensor = tensors[form.name]
-        return Partial(form.over, tensor.double() if form.kind == "real" else tensor)
-    data = tensors[stored.name]
-    data = data.double() if form.kind == "real" else data
+        return Partial(form.over, tensors[form.name].to(DTYPES[form.kind]))
+    data = tensors[stored.name].to(DTYPES[form.kind])
     return Partial(stored.axes, data, tensors[f"{stored.name}?"] if stored.presence else None)
 
 
 def _tensors(stored: Stored, value: Partial, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    real = next((t.dtype for t in tensors.values() if t.is_floating_point()), torch.float32)
+    smooth = (t.dtype for t in tensors.values() if t.is_floating_point() or t.is_complex())
+    real = next(smooth, torch.float32).to_real()
+    narrowed = {torch.float64: real, torch.complex128: real.to_complex()}
     order = [value.axes.index(axis) for axis in stored.axes]
     data = value.data.permute(order).contiguous()
-    made = {stored.name: data.to(real) if stored.form.kind == "real" else data}
+    made = {stored.name: data.to(narrowed.get(data.dtype, data.dtype))}
     if stored.presence:
         there = value.present if value.present is not None else torch.ones_like(data, dtype=torch.bool)
         made[f"{stored.name}?"] = there.permute(order) if value.present is not None else there

@@ -145,7 +145,8 @@ class Compiled:
         """The interpreter's values in the dtype of the call."""
         real = self._real(tensors)
         results = reference().interpret(self.program, tensors)
-        return {name: x.to(real) if x.dtype == torch.float64 else x for name, x in results.items()}
+        narrowed = {torch.float64: real, torch.complex128: real.to_complex()}
+        return {name: x.to(narrowed.get(x.dtype, x.dtype)) for name, x in results.items()}
 
     def _launch(self, prepared: Prepared, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         executable, shapes = prepared.executable, prepared.shapes
