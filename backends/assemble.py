@@ -27,11 +27,12 @@ CPU_LOOPS = 1
 GPU_LANES, GPU_KEYS = 64, 64
 
 
-def schedule_for(backend: str, target: CpuTarget) -> Schedule:
-    """The numbers of a machine."""
+def schedule_for(backend: str, target: CpuTarget, real: RealType) -> Schedule:
+    """The numbers of a machine. Chunks of 64 keys in float64 would spill on a GPU."""
     if backend == "cpp":
         return Schedule(CPU_LOOPS, StreamSchedule(target.tile, target.run, False))
-    return Schedule(GPU_LANES, StreamSchedule(GPU_LANES, GPU_KEYS, True))
+    keys = GPU_KEYS // 2 if real == "float64" else GPU_KEYS
+    return Schedule(GPU_LANES, StreamSchedule(GPU_LANES, keys, True))
 
 
 @dataclass(slots=True)
@@ -108,7 +109,9 @@ class Assembler:
         """The kernels for these sizes."""
         axes = self.planned.shape_axes
         known = dict(zip(axes, self.evaluate(self.shape_forms(), sizes), strict=True))
-        return write_kernels(self.planned, known, self.real, schedule_for(self.backend, self.target))
+        return write_kernels(
+            self.planned, known, self.real, schedule_for(self.backend, self.target, self.real)
+        )
 
     def executable(self, sizes: Mapping[Axis, int], large: bool) -> Executable:
         """Write and build the kernels. Raises MissingCompiler."""

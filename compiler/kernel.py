@@ -14,6 +14,9 @@ over that axis; beside it stand
     NAME.first, NAME.last    the lowest and highest coordinate of the current tile that exist
     NAME.valid               true at the coordinates of the tile that exist (tiles may overhang)
 
+A Fold or Dot runs over the coordinates that exist, and over no others. Names of tile axes, values and
+carries are distinct in a kernel, also between streams.
+
 Nothing is masked silently: a load, fold or store that may meet a coordinate outside its buffer
 carries the mask that says so. A printer may skip whatever a mask or a stream's `visible` excludes.
 How tile axes map to vector lanes, registers, threads or flattened blocks is the printer's own

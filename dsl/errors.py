@@ -61,7 +61,7 @@ class PlaitError(Exception):
         self.labels: tuple[Label, ...] = (*first, *labels)
         self.notes = tuple(notes)
         self.helps = tuple(helps)
-        self.facts = facts
+        self.facts: Mapping[str, object] = dict(facts)  # a mapping proxy would not pickle
         self.others: tuple[PlaitError, ...] = ()
 
     @property

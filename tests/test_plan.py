@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import warnings
 
 import pytest
@@ -178,3 +179,12 @@ def test_unfused_parts_are_said_or_refused() -> None:
 def test_no_such_backend() -> None:
     with pytest.raises(UnknownBackend, match="there is no backend `cuda`"):
         plait.compile(parse(CIRCULAR), backend="cuda")  # pyright: ignore[reportArgumentType]
+
+
+def test_a_mistake_survives_a_process() -> None:
+    """Workers of a DataLoader hand their exceptions over pickled."""
+    with pytest.raises(plait.PlaitError) as caught:
+        parse("mixer f(x[h]) -> y[h]:\n  y = sum[e](x)\n")
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert type(again) is type(caught.value)
+    assert str(again) == str(caught.value)
