@@ -8,7 +8,7 @@ Indices with a range type (coordinates, `argmax`, `ids: index v`) need no test (
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -310,10 +310,3 @@ def parts_of(form: Form) -> tuple[Form, ...]:
             return (piece.value,)
         case _:
             return ()
-
-
-def atoms(form: Form) -> Iterator[Form]:
-    """The undivided tests of a predicate."""
-    for part in walk((form,), parts_of):
-        if not parts_of(part):
-            yield part

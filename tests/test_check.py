@@ -314,6 +314,14 @@ def test_open_values_are_listed_and_checked_once_a_size() -> None:
     assert caught.value.facts == {"sizes": {"h": 60}, "index": {"h": 59}}
 
 
+def test_a_size_is_evaluated_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, asked = late(), list[object]()
+    monkeypatch.setattr(check, "absence_at", lambda predicate, sizes: asked.append(sizes[h]))
+    for size in (3, 4, 3, 3, 4):
+        check_sizes(whole, {h: size})
+    assert asked == [3, 4]
+
+
 def test_proved_values_are_not_evaluated() -> None:
     check_sizes(program(GOOD), {h: 10**9})
 

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from denotation import Meaning
 from plait.dsl import build, build_special
 from plait.dsl.absence import absent
+from plait.dsl.algebra import surely_nonnegative
 from plait.dsl.grid import Grid, first_false
 from plait.dsl.presence import TRUE, Presence, presence, reads_data
 from plait.dsl.program import (
@@ -555,6 +556,21 @@ def test_a_counter_example_is_one(value: Form) -> None:
         others = [axis for axis in value.axes if axis not in absence.index]
         here = {axis: axis_range(axis, sizes).start for axis in others} | absence.index
         assert meaning.at(value, here) is None
+
+
+@pytest.mark.parametrize(
+    ("terms", "expected"),
+    [
+        ({(1, 1): 1, (1, 2): -2, (2, 2): 1}, True),  # (a - b)^2
+        ({(1, 1): -1, (1, 2): 2, (2, 2): -1}, False),
+        ({(1, 1): 1, (): -1}, False),  # (a - 1)(a + 1)
+        ({(1, 1, 2): 1, (1, 2): -2, (2,): 1}, True),  # b (a - 1)^2
+        ({(1, 1, 3): 1, (1, 3): -2, (3,): 1}, False),  # the same with c, which may be negative
+        ({}, True),
+    ],
+)
+def test_factors_show_what_coefficients_do_not(terms: dict[tuple[int, ...], int], expected: bool) -> None:
+    assert surely_nonnegative(terms, lambda symbol: symbol != 3) is expected
 
 
 def test_the_first_false_cell() -> None:
