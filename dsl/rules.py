@@ -288,12 +288,3 @@ WHOLE: tuple[Rule, ...] = (
 
 WRITTEN: tuple[Rule, ...] = (all_inputs_used, all_statements_used)
 """What a program that somebody wrote keeps as well."""
-
-
-def couples_batch(program: Program) -> bool:
-    """Whether the program reduces over `...`, so that its entries are not independent: such a mixer
-    refuses further axes at a nested call (language.md, decision 18)."""
-    return any(
-        isinstance(form, Reduce) and any(BATCH in piece.axes for piece in form.pieces)
-        for form in program.forms
-    )

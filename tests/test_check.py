@@ -342,12 +342,6 @@ def test_an_empty_batch_is_a_size_of_its_own() -> None:
     check_sizes(counted, {h: 3, BATCH: (0,)})
 
 
-def test_who_couples_the_batch() -> None:
-    z = declared("z", BATCH, h)
-    assert rules.couples_batch(program(out(build.mean([(z.leaf, (BATCH,))]), h), inputs=(z,)))
-    assert not rules.couples_batch(program(out(build.mean([(z.leaf, (h,))]), BATCH), inputs=(z,)))
-
-
 # --- limits and costs
 
 
