@@ -214,7 +214,8 @@ def elsewhere(text: str) -> str | None:
 
 
 def links(text: str) -> list[str]:
-    """The files of the repository that a document links to, outside its blocks."""
+    """The files of the repository that a document links to, outside its code."""
     prose = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+    prose = re.sub(r"`[^`\n]*`", "", prose)
     targets = re.findall(r"\]\(([^)\s]+)\)", prose)
     return [target.split("#")[0] for target in targets if "://" not in target and not target.startswith("#")]

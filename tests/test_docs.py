@@ -168,5 +168,5 @@ def test_a_page_may_be_tested_elsewhere() -> None:
 
 
 def test_links_are_read() -> None:
-    text = "[a](docs/a.md#b) [c](https://c.d) [e](#f)\n```\n[g](h)\n```\n"
-    assert links(text) == ["docs/a.md"]
+    text = "[a](docs/a.md#b) [c](https://c.d) [e](#f) `[i](j)` [`k`](l)\n```\n[g](h)\n```\n"
+    assert links(text) == ["docs/a.md", "l"]
