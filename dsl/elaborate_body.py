@@ -146,7 +146,7 @@ class Body:
             name, known = declaration.leaf.name, self.scope.axes
             if name in self.scope.values:
                 continue
-            if all_of_them or all(axis.name in known for axis in declaration.leaf.over):
+            if all_of_them or all(axis.name in known for axis in _axes_of(declaration)):
                 self._enter(declaration)
             elif declaration.span is not None:
                 self.scope.later.setdefault(name, declaration.span)
@@ -201,6 +201,11 @@ class Body:
         for name, _ in self.request.sizes:
             if name not in self.scope.axes:
                 raise self.callee.arguments.unknown(name, None)
+
+
+def _axes_of(declaration: Declaration) -> tuple[Axis, ...]:
+    leaf = declaration.leaf
+    return leaf.over if leaf.ranges_over is None else (*leaf.over, leaf.ranges_over)
 
 
 def _not_given(place: OutputPlace) -> InvalidHeader:

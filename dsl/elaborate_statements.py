@@ -122,8 +122,13 @@ def _made(site: Site, statement: RangeStatement, name: Name, first: Form, second
 
 
 def _signature_axis(site: Site, each: HeaderAxis) -> None:
-    axis = Axis(each.name)
-    site.scope.give_axis(Name(each.name, each.span, quoted=True), axis)
+    """An axis as the header could have it, or a size for one that it has: tensors and static arguments
+    may have the same name."""
+    axis, name = Axis(each.name), Name(each.name, each.span, quoted=True)
+    if each.fixed is None or site.scope.axes.get(each.name) != axis:
+        site.scope.check_new(name, site.scope.axes, "an axis")
+    site.scope.axes[each.name] = axis
+    site.scope.places.setdefault(each.name, each.span)
     if each.fixed is not None and site.trace.fixed.setdefault(axis, each.fixed) != each.fixed:
         raise AxisSizeMismatch(
             f"axis `{each.name}` has two sizes, {each.fixed} and {site.trace.fixed[axis]}",
@@ -167,6 +172,8 @@ def _variable(site: Site, statement: VariableStatement) -> None:
     if not lost and axes is not None:
         leaf = _leaf(site, statement, axes, value)
     site.scope.give(statement.name, leaf, is_output=False)
+    if leaf is not None:
+        site.names.append((statement.name.text, leaf))
     if leaf is not None and value is not None and statement.role == "previous":
         site.values.inits[leaf] = value
 
@@ -241,7 +248,7 @@ def _give(site: Site, name: Name, form: Form | None) -> None:
     site.scope.give(name, form, is_output)
     if is_output:
         site.given[name.text] = form
-    elif form is not None and not isinstance(form, Leaf | Const | Size | Coordinate):
+    if form is not None and not isinstance(form, Leaf | Const | Size | Coordinate):
         site.names.append((name.text, form))
 
 

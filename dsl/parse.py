@@ -90,7 +90,7 @@ def _sized(source: Source) -> Source:
 
 
 def _mixers(source: Source) -> tuple[MixerAst, ...]:
-    mixers = cast("tuple[MixerAst, ...]", _parsed(source.text, "file", source, 0))
+    mixers = cast("tuple[MixerAst, ...]", _parsed(f"{source.text}\n", "file", source, 0))
     if not mixers:
         raise InvalidSyntax(
             "there is no mixer in this text", at=Span(source, 0, 0), label="expected `mixer`",

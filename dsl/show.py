@@ -15,7 +15,7 @@ from .initialisers import read_initialiser
 from .mistakes import InvalidArgument
 from .program import Axis, Const, Declaration, Form, Item, Leaf, Program, Size, set_printer
 from .show_forms import Spelling
-from .show_plan import Plan, declared_axes, fresh
+from .show_plan import Plan, declared_axes, fresh, own_axes
 from .words import axis_name, is_name, quoted
 from .written import Known
 
@@ -54,10 +54,10 @@ class _Printer:
         if program.mode != "eval":
             self.lines.append(f"mode {program.mode}")
         self._extra_axes()
-        for require in program.requires:
-            self._until(places[require.predicate])
-            if require.predicate != Const(True):
-                self._line(f"require {self.spelling.text(require.predicate)}", (require.predicate,))
+        for predicate in dict.fromkeys(require.predicate for require in program.requires):
+            self._until(places[predicate])
+            if predicate != Const(True):
+                self._line(f"require {self.spelling.text(predicate)}", (predicate,))
         for word, table in (
             ("param", program.parameters),
             ("buffer", program.buffers),
@@ -185,7 +185,7 @@ class _Printer:
                 (output.value,),
             )
         axes = [axis for output in self.program.outputs for axis in declared_axes(output.items)]
-        axes += [axis for each in self.program.inputs for axis in each.leaf.over]
+        axes += [axis for each in self.program.inputs for axis in own_axes(each.leaf)]
         self.lines += self._ranges(axes)
 
     def _line(self, line: str, forms: Iterable[Form]) -> None:

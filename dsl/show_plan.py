@@ -75,15 +75,28 @@ class Plan:
     axes: dict[Axis, str] = field(default_factory=dict[Axis, str])
     used: set[str] = field(default_factory=set[str])
     _author: dict[Form, str] = field(default_factory=dict[Form, str])
+    _kept: set[Form] = field(default_factory=set[Form])
     _looked: set[Form] = field(default_factory=set[Form])
 
     def __post_init__(self) -> None:
         program = self.program
-        for name, form in program.names:
-            if not isinstance(form, ATOMS):
-                self._author.setdefault(form, name)
         for form in program.forms:
             self._variables(form)
+        reachable = set(walk(self.roots(), self._all_operands))
+        for name, form in program.names:
+            if form in reachable and not isinstance(form, ATOMS):
+                self._author.setdefault(form, name)
+        self._kept = {*self._author, *program.roots}
+        self._decide()
+        while clash := {form for each in self.sugar.values() for form in each.hidden if form in self.lets}:
+            self._kept |= clash
+            self._decide()
+
+    def _decide(self) -> None:
+        """Order and names. A form that got a statement is not hidden by sugar elsewhere: where that
+        turns out, all is decided again with the form kept."""
+        for table in (self.sugar, self.lets, self.tensors, self.axes, self.used, self._looked):
+            table.clear()
         self.order = list(walk(self.roots(), self._operands))
         self._name_header()
         self._name_axes()
@@ -93,12 +106,11 @@ class Plan:
     def roots(self) -> list[Form]:
         """What the text must compute, in the order in which it says it."""
         program = self.program
-        reachable = set(program.forms)
         stored = (d.leaf for d in (*program.parameters, *program.buffers, *program.draws))
         return [
             *(require.predicate for require in program.requires),
             *stored,
-            *(form for form in self._author if form in reachable),
+            *(form for _, form in program.names if form in self._author or form in self.variables),
             *program.roots,
             *(declaration.leaf for declaration in program.inputs),
             *(Size(axis) for output in program.outputs for axis in declared_axes(output.items)),
@@ -123,7 +135,7 @@ class Plan:
         """The sugar of a form; each form is looked at once."""
         if form not in self._looked:
             self._looked.add(form)
-            made = sugar(form, lambda inner: inner in self._author)
+            made = sugar(form, self._kept.__contains__)
             if made is not None:
                 self.sugar[form] = made
         return self.sugar.get(form)
@@ -165,22 +177,7 @@ class Plan:
             case Plain():
                 return ()
             case None:
-                pass
-        match form:
-            case Size(axis=axis) | Coordinate(axis=axis) | Scan(axis=axis):
-                return (axis,)
-            case Leaf(over=over, ranges_over=ranges_over):
-                return over if ranges_over is None else (*over, ranges_over)
-            case Reduce(pieces=pieces):
-                return tuple(axis for piece in pieces for axis in piece.axes)
-            case At(indices=indices):
-                return tuple(axis for axis, _ in indices)
-            case Place(indices=indices, keep=keep):
-                return (*(axis for axis, _ in indices), *keep)
-            case Library(over=over, new=new):
-                return (*over, *new)
-            case _:
-                return ()
+                return own_axes(form)
 
     def range(self, axis: Axis) -> Range:
         if axis not in self.ranges:
@@ -189,14 +186,20 @@ class Plan:
 
     def _operands(self, form: Form) -> tuple[Form, ...]:
         """What must be said before: the ranges of its axes, and its parts."""
+        return (*self._ranges(self.mentioned(form)), *self.parts(form))
+
+    def _all_operands(self, form: Form) -> tuple[Form, ...]:
+        """The same where nothing is sugar."""
+        return (*self._ranges(own_axes(form)), *children(form))
+
+    def _ranges(self, axes: Iterable[Axis]) -> list[Form]:
         found: list[Form] = []
-        for axis in self.mentioned(form):
-            if fresh(axis):
-                made = self.range(axis)
-                found += made.forms
-                if made.of is not None:
-                    found.append(Coordinate(made.of))
-        return (*found, *self.parts(form))
+        for axis in filter(fresh, axes):
+            made = self.range(axis)
+            found += made.forms
+            if made.of is not None:
+                found.append(Coordinate(made.of))
+        return found
 
     # --- names
 
@@ -298,6 +301,25 @@ class Plan:
         uses.update(require.predicate for require in program.requires)
         uses.update(program.roots)
         return uses
+
+
+def own_axes(form: Form) -> tuple[Axis, ...]:
+    """The axes that a form names by itself."""
+    match form:
+        case Size(axis=axis) | Coordinate(axis=axis) | Scan(axis=axis):
+            return (axis,)
+        case Leaf(over=over, ranges_over=ranges_over):
+            return over if ranges_over is None else (*over, ranges_over)
+        case Reduce(pieces=pieces):
+            return tuple(axis for piece in pieces for axis in piece.axes)
+        case At(indices=indices):
+            return tuple(axis for axis, _ in indices)
+        case Place(indices=indices, keep=keep):
+            return (*(axis for axis, _ in indices), *keep)
+        case Library(over=over, new=new):
+            return (*over, *new)
+        case _:
+            return ()
 
 
 def _identifier(name: str) -> str:

@@ -1,13 +1,14 @@
 """The printer's eye for structure: which form is a softmax, a mean, a select, a concatenation.
 
 Each finding is proved before it is used: the constructor that makes the sugar is asked for it, and
-must give the very form back. So a program prints shorter, and never as another one.
+must give the very form back. So a program prints shorter, and never as another one. `hidden` are the
+inner forms that the sugar does not show.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from . import build, build_special
 from .errors import PlaitError
@@ -35,6 +36,7 @@ class Fold:
     word: str
     domains: tuple[Domain, ...]
     args: tuple[Form, ...]
+    hidden: tuple[Form, ...] = ()
     which: int | None = None
 
 
@@ -44,6 +46,7 @@ class Plain:
 
     word: str
     args: tuple[Form, ...]
+    hidden: tuple[Form, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,7 @@ class Zeros:
     """`zeros(b, c)`."""
 
     axes: tuple[Axis, ...]
+    hidden: tuple[Form, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,7 @@ class Cat:
     over: tuple[Axis, ...]
     new: Axis
     args: tuple[Form, ...]
+    hidden: tuple[Form, ...] = ()
 
 
 Sugar = Fold | Plain | Zeros | Cat
@@ -96,25 +101,27 @@ def _proved(found: Sugar, form: Form, make: Callable[[], Form]) -> Sugar | None:
         return None
 
 
-def _masked(pieces: Sequence[Piece], kept: Kept) -> tuple[tuple[Domain, ...], tuple[Form, ...]]:
-    """The pieces with their predicates taken out."""
+def _fold(word: str, pieces: Sequence[Piece], kept: Kept, hidden: tuple[Form, ...] = ()) -> Fold:
+    """The reduction of the pieces, their predicates taken out."""
     domains: list[Domain] = []
     values: list[Form] = []
+    masked: list[Form] = []
     for piece in pieces:
         value = piece.value
         if isinstance(value, When) and not kept(value):
             domains.append(Domain(piece.axes, value.predicate))
             values.append(value.value)
+            masked.append(value)
         else:
             domains.append(Domain(piece.axes, None))
             values.append(value)
-    return tuple(domains), tuple(values)
+    return Fold(word, tuple(domains), tuple(values), (*hidden, *masked))
 
 
 def _reduction(form: Reduce, kept: Kept) -> Fold:
-    domains, values = _masked(form.pieces, kept)
+    found = _fold(form.op, form.pieces, kept)
     several = form.op == "argmax" and sum(len(piece.axes) for piece in form.pieces) > 1
-    return Fold(form.op, domains, values, form.component if several else None)
+    return replace(found, which=form.component) if several else found
 
 
 def _softmax(form: Map, kept: Kept) -> Sugar | None:
@@ -122,10 +129,8 @@ def _softmax(form: Map, kept: Kept) -> Sugar | None:
         case (Map(op="sub", args=(value, Reduce(op="lse", pieces=(piece,)) as norm)) as shifted,):
             if value != piece.value or kept(norm) or kept(shifted):
                 return None
-            domains, values = _masked((piece,), kept)
-            return _proved(
-                Fold("softmax", domains, values), form, lambda: build.softmax([(value, piece.axes)])[0]
-            )
+            found = _fold("softmax", (piece,), kept, (norm, shifted))
+            return _proved(found, form, lambda: build.softmax([(value, piece.axes)])[0])
         case _:
             return None
 
@@ -135,9 +140,8 @@ def _mean(form: Map, kept: Kept) -> Sugar | None:
         case (Reduce(op="sum", pieces=pieces) as total, Reduce(op="count", pieces=counted) as count):
             if pieces != counted or kept(total) or kept(count):
                 return None
-            domains, values = _masked(pieces, kept)
             listed = [(piece.value, piece.axes) for piece in pieces]
-            return _proved(Fold("mean", domains, values), form, lambda: build.mean(listed))
+            return _proved(_fold("mean", pieces, kept, (total, count)), form, lambda: build.mean(listed))
         case _:
             return None
 
@@ -147,7 +151,7 @@ def _present(form: Map, kept: Kept) -> Sugar | None:
         case (Reduce(op="count", pieces=(Piece(value=value, axes=()),)) as count, Const()):
             if kept(count):
                 return None
-            return _proved(Plain("present", (value,)), form, lambda: build.present(value))
+            return _proved(Plain("present", (value,), (count,)), form, lambda: build.present(value))
         case _:
             return None
 
@@ -155,7 +159,7 @@ def _present(form: Map, kept: Kept) -> Sugar | None:
 def _clamp(form: Map, kept: Kept) -> Sugar | None:
     match form.args:
         case (Map(op="maximum", args=(value, lowest)) as raised, highest) if not kept(raised):
-            made = Plain("clamp", (value, lowest, highest))
+            made = Plain("clamp", (value, lowest, highest), (raised,))
             return _proved(made, form, lambda: build.clamp(value, lowest, highest))
         case _:
             return None
@@ -175,7 +179,11 @@ def _reflect(form: Map, kept: Kept) -> Sugar | None:
             ) as wrapped,
             Map(op="sub") as other,
         ) if not any(map(kept, (wrapped, period, other))):
-            return _proved(Plain("reflect", (index, extent)), form, lambda: build.reflect(index, extent))
+            return _proved(
+                Plain("reflect", (index, extent), (wrapped, period, other)),
+                form,
+                lambda: build.reflect(index, extent),
+            )
         case _:
             return None
 
@@ -198,7 +206,7 @@ def _select(form: Otherwise, kept: Kept) -> Sugar | None:
         case When(predicate=predicate, value=yes) as first, When(value=no) as second:
             if kept(first) or kept(second):
                 return None
-            made = Plain("select", (predicate, yes, no))
+            made = Plain("select", (predicate, yes, no), (first, second))
             return _proved(made, form, lambda: build.select(predicate, yes, no))
         case _:
             return None
@@ -220,8 +228,17 @@ def _cat(form: Otherwise, kept: Kept) -> Sugar | None:
     new = _counted(rest.indices[0][1])
     if new is None:
         return None
-    made = Cat(tuple(axis for _, axis in parts), new, tuple(value for value, _ in parts))
+    made = Cat(tuple(axis for _, axis in parts), new, tuple(value for value, _ in parts), tuple(_chain(form)))
     return _proved(made, form, lambda: build.cat(new, parts))
+
+
+def _chain(form: Form) -> Iterator[Form]:
+    """The parts of `a otherwise b otherwise c`, and what joins them."""
+    rest = form
+    while isinstance(rest, Otherwise):
+        yield rest.fallback
+        rest = rest.value
+        yield rest
 
 
 def _part(form: Form, kept: Kept) -> tuple[Form, Axis] | None:
