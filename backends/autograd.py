@@ -21,7 +21,7 @@ from torch.nn import Parameter
 from ..compiler.storage import results
 from ..dsl.canonical import canonical
 from ..dsl.ops import SMOOTH
-from ..dsl.program import BATCH, Coordinate, Place, Program, Reduce, Size
+from ..dsl.program import BATCH, Coordinate, Place, Program, Reduce, Size, children
 from ..dsl.size_forms import program_axes
 from . import derivatives
 from .compiled import Compiled
@@ -241,7 +241,7 @@ def _batches(program: Program) -> dict[str, int] | None:
                 return None
             case Reduce(pieces=pieces) if any(BATCH in piece.axes for piece in pieces):
                 return None
-            case Place(value=value, keep=keep) if BATCH in value.axes and BATCH not in keep:
+            case Place() if BATCH not in form.axes and any(BATCH in each.axes for each in children(form)):
                 return None
             case _:
                 pass

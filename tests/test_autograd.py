@@ -22,7 +22,7 @@ from plait.compiler.tangent import apart, tangent
 from plait.dsl.calculus import as_if, on_gradient, stop
 from plait.dsl.declarations import buffer, param, update
 from plait.dsl.domains import softmax
-from plait.dsl.functions import axes, near, select
+from plait.dsl.functions import axes, near, place, select
 from plait.dsl.mistakes import AxisSizeMismatch, NotYet, UnknownArgument, WrongDtype
 from plait.dsl.mixer import mixer
 from plait.dsl.pointwise import conj, exp, floor, im, re, to_real
@@ -280,6 +280,18 @@ def test_a_program_that_sums_over_the_batch_runs_once_an_entry() -> None:
     assert furthest(mapped["total"], (x * weight).sum(1)) < DOUBLE
     each = vmap(grad(lambda weight, x: call({"x": x, "weight": weight})["total"].sum()), in_dims=(None, 0))
     assert furthest(each(weight, x), x.sum(1)) < DOUBLE
+
+
+def test_a_program_that_places_by_the_batch_runs_once_an_entry() -> None:
+    @mixer("x[c], ids[...]: index v -> y[..., c, v]")
+    def counted(x, ids):
+        return place(x, {v: ids}, keep=(c,)).otherwise(0) + 0 * v + 0 * ids
+
+    call = caller(counted.program(v=4))
+    x, ids = random(3), torch.tensor([[0, 1, 1], [3, 3, 3]])
+    found = vmap(lambda ids: call(x, ids))(ids)
+    weights = torch.stack([torch.bincount(each, minlength=4) for each in ids])
+    assert torch.allclose(found, (x[None, :, None] * weights[:, None, :])[:, None].expand(2, 3, 3, 4))
 
 
 def test_vmap_over_nothing(attention: Call) -> None:
