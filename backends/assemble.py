@@ -21,7 +21,7 @@ from ..dsl.program import Axis, Form, Item, Leaf, Program, walk
 from ..dsl.size_forms import evaluate_size
 from . import triton_build
 from .cpp.produce import build as build_cpp
-from .executable import Built, Call, Executable, Slot, ground, packs_of, shape_of
+from .executable import Built, Call, Executable, Result, Slot, ground, packs_of, shape_of
 
 CPU_LOOPS = 1
 GPU_LANES, GPU_KEYS = 64, 64
@@ -126,8 +126,12 @@ class Assembler:
                 steps.append(self._call(kernels[name], written[name], stored))
             else:
                 steps.append(self._reference(group, stored))
-        outputs = [(output.name, stored[output.value].name) for output in self.planned.program.outputs]
-        outputs += [(f"update:{u.buffer.name}", stored[u.value].name) for u in self.planned.program.updates]
+        program = self.planned.program
+        layouts = {each.leaf: each.items for each in program.buffers}
+        outputs = [_result(output.name, stored[output.value], output.items) for output in program.outputs]
+        outputs += [
+            _result(f"update:{u.buffer.name}", stored[u.value], layouts[u.buffer]) for u in program.updates
+        ]
         axes = tuple(sizes)
         return Executable(tuple(self._slots()), tuple(steps), tuple(outputs), axes)
 
@@ -160,15 +164,16 @@ class Assembler:
             Slot(d.leaf.name, d.leaf.declared, shape_of(d.leaf.over), packs_of(d.items), True)
             for d in program.declarations
         ]
-        items: dict[Form, tuple[Item, ...]] = {output.value: output.items for output in program.outputs}
-        layouts = {each.leaf: each.items for each in program.buffers}
-        items |= {update.value: layouts[update.buffer] for update in program.updates}
         for group in self.planned.plan.groups:
             result = group.result
-            packs = packs_of(items[result.form]) if result.form in items else (1,) * len(result.axes)
-            slots.append(Slot(result.name, result.form.kind, shape_of(result.axes), packs, False))
+            shape, plain = shape_of(result.axes), (1,) * len(result.axes)
+            slots.append(Slot(result.name, result.form.kind, shape, plain, False))
             if result.presence:
-                slots.append(
-                    Slot(f"{result.name}?", "bool", shape_of(result.axes), (1,) * len(result.axes), False)
-                )
+                slots.append(Slot(f"{result.name}?", "bool", shape, plain, False))
         return slots
+
+
+def _result(name: str, stored: Stored, items: tuple[Item, ...]) -> Result:
+    """An output of a stored value in the layout of its declaration."""
+    order = tuple(stored.axes.index(axis) for item in items for axis in item)
+    return Result(name, stored.name, order, packs_of(items))

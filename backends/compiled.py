@@ -24,7 +24,7 @@ from ..dsl.size_forms import Sizes, axis_range, evaluate_size
 from ..dsl.sizes import Binder, expand_batch
 from . import assembler, reference
 from .cache import digest, machine_digest, read_index, sources_digest, write_index
-from .executable import LARGE, Call, Executable, dtype_of, packed_shape, unpack
+from .executable import LARGE, Call, Executable, dtype_of, unpack
 
 if TYPE_CHECKING:
     from ..compiler.kernel import RealType
@@ -163,15 +163,13 @@ class Compiled:
                 step.built([held[name] for name in step.tensors], numbers)
             else:
                 held |= step(held, prepared.sizes)
-        packs = {slot.name: slot.packs for slot in executable.slots}
         results: dict[str, Tensor] = {}
-        for name, slot in executable.outputs:
-            tensor = held[slot]
-            if any(tensor is given for given in results.values()):
-                tensor = tensor.clone()  # one value under two names is two tensors
-            if any(pack != 1 for pack in packs[slot]):
-                tensor = tensor.reshape(packed_shape(tensor.shape, packs[slot]))
-            results[name] = tensor
+        given: set[str] = set()
+        for result in executable.outputs:
+            tensor = result.of(held[result.slot])
+            # One value under two names is two tensors.
+            results[result.name] = tensor.clone() if result.slot in given else tensor
+            given.add(result.slot)
         return results
 
     # --- choosing

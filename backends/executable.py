@@ -52,6 +52,30 @@ class Call:
     numbers: tuple[Form, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Result:
+    """An output: the slot that holds its value, where each of its axes stands there, and how its
+    dimensions are packed. Outputs of one value share a slot, each with a layout of its own."""
+
+    name: str
+    slot: str
+    order: tuple[int, ...]
+    packs: tuple[int, ...]
+
+    @property
+    def plain(self) -> bool:
+        """Whether the output is as its slot."""
+        return self.order == tuple(range(len(self.order))) and all(pack == 1 for pack in self.packs)
+
+    def of(self, tensor: Tensor) -> Tensor:
+        """The output of the tensor in its slot."""
+        if self.order != tuple(range(len(self.order))):
+            tensor = tensor.permute(self.order).contiguous()
+        if any(pack != 1 for pack in self.packs):
+            tensor = tensor.reshape(packed_shape(tensor.shape, self.packs))
+        return tensor
+
+
 class Operation(Protocol):
     """A step that is no kernel: a reference operation on slots."""
 
@@ -63,11 +87,11 @@ class Operation(Protocol):
 
 @dataclass(slots=True)
 class Executable:
-    """`steps` in order. `outputs` are (name, slot). `axes` are the signature axes that sizes are of."""
+    """`steps` in order. `axes` are the signature axes that sizes are of."""
 
     slots: tuple[Slot, ...]
     steps: tuple[Call | Operation, ...]
-    outputs: tuple[tuple[str, str], ...]
+    outputs: tuple[Result, ...]
     axes: tuple[Axis, ...]
     tape: Tape | None = field(default=None, repr=False)
     places: dict[Form, int] = field(default_factory=dict[Form, int], repr=False)
@@ -76,7 +100,7 @@ class Executable:
         return self.slots, self.steps, self.outputs, self.axes
 
     def __setstate__(
-        self, state: tuple[tuple[Slot, ...], tuple[Call, ...], tuple[tuple[str, str], ...], tuple[Axis, ...]]
+        self, state: tuple[tuple[Slot, ...], tuple[Call, ...], tuple[Result, ...], tuple[Axis, ...]]
     ) -> None:
         self.slots, self.steps, self.outputs, self.axes = state
         self.tape, self.places = None, {}

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.fx import Graph, GraphModule, Node
 
 from ..dsl.program import Axis
-from .executable import Call, Executable, Operation, dtype_of, packed_shape, unpack
+from .executable import Call, Executable, Operation, Result, dtype_of, unpack
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,13 +69,13 @@ class Referred(Named):
 
 
 @dataclass(frozen=True, eq=False)
-class Packed(Named):
+class Laid(Named):
     """A result in the layout of the header."""
 
-    packs: tuple[int, ...]
+    result: Result
 
     def __call__(self, tensor: Tensor) -> Tensor:
-        return tensor.reshape(packed_shape(tensor.shape, self.packs))
+        return self.result.of(tensor)
 
 
 def _part(values: tuple[Tensor, ...], index: int) -> Tensor:
@@ -108,11 +108,10 @@ def kernel_graph(
         for i, name in enumerate(made):
             nodes[name] = graph.call_function(_part, (node, i))
     results: list[Node] = []
-    for name, slot in executable.outputs:
-        packs = slots[slot].packs
-        plain = all(pack == 1 for pack in packs)
-        packed = Packed(identifier(name), packs)
-        results.append(nodes[slot] if plain else graph.call_function(packed, (nodes[slot],)))
+    for result in executable.outputs:
+        node = nodes[result.slot]
+        laid = Laid(identifier(result.name), result)
+        results.append(node if result.plain else graph.call_function(laid, (node,)))
     graph.output(tuple(results))
     graph.lint()
     return GraphModule(torch.nn.Module(), graph)
