@@ -143,13 +143,15 @@ class Body:
     def _enter_inputs(self, all_of_them: bool) -> None:
         """Inputs become values as soon as their axes are all made."""
         for declaration in self.signature.inputs:
-            name, known = declaration.leaf.name, self.scope.axes
+            name = declaration.leaf.name
             if name in self.scope.values:
                 continue
-            if all_of_them or all(axis.name in known for axis in _axes_of(declaration)):
+            unmade = [axis.name for axis in _axes_of(declaration) if axis.name not in self.scope.axes]
+            if unmade and not all_of_them:
+                self.scope.waiting[name] = unmade[0]
+            else:
+                self.scope.waiting.pop(name, None)
                 self._enter(declaration)
-            elif declaration.span is not None:
-                self.scope.later.setdefault(name, declaration.span)
 
     def _enter(self, declaration: Declaration) -> None:
         """An input whose axes are all made; one of them may be a mistake."""

@@ -180,6 +180,9 @@ WORDS = {
     "NAME": "a name", "STRING": "a text in quotes", "LONG_STRING": "a text in quotes", "NUMBER": "a number",
     "BATCH": "`...`", "_NEWLINE": "the end of the line", "$END": "the end of the text", "_BODY": "`:`",
     "KIND": "a kind (real, int, bool or complex)", "SCANNING": "`last` or `reverse`",
+    "RANGE": "`near`, `span` or `axis`", "TABLE": "`param`, `buffer` or `draw`",
+    "VARIABLE": "`previous` or `cotangent`", "GIVEN": "`update` or `output`", "REDUCER": "a reduction",
+    "MAKER": "an algorithm over axes", "COMPARE": "a comparison", "MULTIPLY": "`*`, `/`, `//` or `%`",
 }  # fmt: skip
 """What a message calls the terminals that are not one word."""
 

@@ -29,7 +29,7 @@ class Scope:
     """The names of one mixer, as far as they are given.
 
     A value is None where a mistake, already reported, stands behind it. `later` are the places of
-    names that some line below gives.
+    names that some line below gives, `waiting` the inputs over axes that some line below makes.
     """
 
     values: dict[str, Form | None] = field(default_factory=dict[str, Form | None])
@@ -37,6 +37,7 @@ class Scope:
     axes: dict[str, Axis | None] = field(default_factory=dict[str, Axis | None])
     places: dict[str, Span] = field(default_factory=dict[str, Span])
     later: dict[str, Span] = field(default_factory=dict[str, Span])
+    waiting: dict[str, str] = field(default_factory=dict[str, str])
 
     # --- giving
 
@@ -106,6 +107,13 @@ class Scope:
 
     def unknown(self, name: Name) -> PlaitError:
         """The mistake of a name that nothing gives."""
+        if name.text in self.waiting:
+            axis = self.waiting[name.text]
+            return UnknownName(
+                f"input `{name.text}` is used before its axis `{axis}` is made", at=name.span, label="used here",
+                labels=[Label(self.later[axis], f"makes the axis `{axis}` of the header")],
+                helps=["move that line up; for another axis than the header's, choose another name"],
+            )  # fmt: skip
         if name.text in self.later:
             return UnknownName(
                 f"`{name.text}` is used before it is given", at=name.span, label="used here",
