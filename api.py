@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -38,8 +39,27 @@ class Mixer(dsl_mixer.Mixer):
     spelling. `module(**static_and_sizes)` is an `nn.Module` that owns the parameters.
     """
 
+    calls: Any = None
+    """The compiled programs, once there was a call on tensors: a `runtime.Calls`."""
+
+    def ready(self) -> bool:
+        """Open the runtime. TorchDynamo runs this as it is (`backends.registry.untraced`)."""
+        if self.calls is None:
+            self.calls = _runtime().Calls(self)
+        return True
+
+    ready._dynamo_marked_constant = True
+
+    def __call__(self, *inputs: object, **given: Any) -> Any:
+        torch = sys.modules.get("torch")
+        if torch is not None and torch.compiler.is_compiling():
+            self.ready()
+            return self.calls.traced(inputs, given)
+        return super().__call__(*inputs, **given)
+
     def on_tensors(self, inputs: Mapping[str, object], given: Mapping[str, object]) -> object:
-        return _runtime().call(self, inputs, given)
+        self.ready()
+        return self.calls(inputs, given)
 
     def module(
         self,
@@ -68,7 +88,7 @@ def parse(text: str, path: str = "<text>") -> Mixer:
     >>> double = parse("mixer double(x[h]) -> y[h]:\\n  y = 2*x\\n")
     >>> print(double.program())
     mixer double(x[h]) -> y[h]:
-      y = 2*x
+      y = 2 * x
     """
     return text_mixers.parse_mixers(text, path, Mixer)
 

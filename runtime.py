@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, cast
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -14,6 +13,7 @@ from torch import Tensor
 from .backends.autograd import Differentiable
 from .backends.compiled import BackendName, OnUnfused
 from .backends.compiled import Compiled as Runner
+from .backends.registry import Shelf, untraced
 from .dsl.mistakes import InvalidArgument, UnknownArgument
 from .dsl.mixer import Mixer
 from .dsl.program import Program
@@ -95,18 +95,50 @@ def program_of(program_or_mixer: Program | Mixer) -> Program:
 # --- calls of mixers
 
 
-_compiled: WeakKeyDictionary[Mixer, dict[int, tuple[Program, Compiled]]] = WeakKeyDictionary()
-
-
-def call(mixer: Mixer, inputs: Mapping[str, object], given: Mapping[str, object]) -> object:
+class Calls:
     """A mixer on tensors: compiled once for its static arguments, then run."""
-    for name, value in inputs.items():
-        if not isinstance(value, Tensor):
-            raise InvalidArgument(
-                f"input `{name}` of `{mixer.name}` is a {type(value).__name__}, not a tensor or a value"
-            )
-    without = [name for name in mixer.inputs if name not in inputs]
-    program = mixer.program(without=without, **cast("dict[str, Any]", given))
+
+    def __init__(self, mixer: Mixer) -> None:
+        self.mixer = mixer
+        self.names = mixer.inputs
+        self.made = Shelf()
+
+    def __call__(self, inputs: Mapping[str, object], given: Mapping[str, object]) -> object:
+        for name, value in inputs.items():
+            if not isinstance(value, Tensor):
+                raise InvalidArgument(
+                    f"input `{name}` of `{self.mixer.name}` is a {type(value).__name__}, not a tensor or a value"
+                )
+        without = tuple(name for name in self.names if name not in inputs)
+        made = self.compiled(without, tuple(sorted(given.items())))
+        return made(**cast("Mapping[str, Tensor]", inputs))
+
+    def traced(self, inputs: Sequence[object], given: Mapping[str, Any]) -> object:
+        """The same in words that TorchDynamo can follow: it cannot look at frames."""
+        tensors = dict(zip(self.names, inputs, strict=False))
+        tensors |= {name: value for name, value in given.items() if name in self.names}
+        tensors = {name: tensor for name, tensor in tensors.items() if tensor is not None}
+        without = tuple(name for name in self.names if name not in tensors)
+        statics = tuple((name, value) for name, value in given.items() if name not in self.names)
+        return self.compiled(without, tuple(sorted(statics)))(**cast("Mapping[str, Tensor]", tensors))
+
+    def compiled(self, without: tuple[str, ...], statics: tuple[tuple[str, Any], ...]) -> Compiled:
+        self.prepare(without, statics)
+        return getattr(self.made, repr((without, statics)))
+
+    @untraced
+    def prepare(self, without: tuple[str, ...], statics: tuple[tuple[str, Any], ...]) -> bool:
+        """Compile for these static arguments and inputs left out."""
+        key = repr((without, statics))
+        if not hasattr(self.made, key):
+            program = self.mixer.program(without=without, **dict(statics))
+            _check_owns_nothing(self.mixer, program)
+            same = (made for made in vars(self.made).values() if made.program is program)
+            setattr(self.made, key, next(same, None) or Compiled(Runner(program)))
+        return True
+
+
+def _check_owns_nothing(mixer: Mixer, program: Program) -> None:
     owned = [each.leaf.name for each in (*program.parameters, *program.buffers)]
     if owned:
         raise UnknownArgument(
@@ -119,10 +151,6 @@ def call(mixer: Mixer, inputs: Mapping[str, object], given: Mapping[str, object]
             f"`{mixer.name}` draws random numbers, and a call has none of them: {', '.join(drawn)}",
             helps=[f"use `{mixer.name}.module(...)`, which draws them"],
         )
-    known = _compiled.setdefault(mixer, {})
-    if id(program) not in known:
-        known[id(program)] = (program, Compiled(Runner(program)))
-    return known[id(program)][1](**cast("Mapping[str, Tensor]", inputs))
 
 
 def module(mixer: Mixer, **options: Any) -> torch.nn.Module:

@@ -137,7 +137,9 @@ class Inlining:
             case At(value=value, indices=indices):
                 return build.at(new[value], dict(self._indices(indices)), form.span)
             case Place(value=value, indices=indices, keep=keep):
-                kept = (axis for axis in self.spread(keep) if axis not in self.batch or axis in new[value].axes)
+                kept = (
+                    axis for axis in self.spread(keep) if axis not in self.batch or axis in new[value].axes
+                )
                 return replace(form, value=new[value], indices=self._indices(indices), keep=tuple(kept))
             case Reduce():
                 return self._reduction(form)

@@ -56,6 +56,8 @@ def user_frame() -> FrameType | None:
     frame: FrameType | None = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]
     while frame is not None:
         module = frame.f_globals.get("__name__", "")
+        if module == "__main__" and frame.f_globals.get("__package__") == PACKAGE:
+            module = PACKAGE  # python -m plait
         own = _machinery.get(module)
         if own is None:
             own = _machinery[module] = _is_machinery(module)
@@ -89,6 +91,8 @@ def source_of(file: str) -> Source | None:
 
 def _is_machinery(module: str) -> bool:
     first, *rest = module.split(".")
+    if first == "click":  # between the command line and plait stands nobody's own line
+        return True
     return first == PACKAGE and (not rest or rest[0] not in USERS)
 
 
