@@ -152,7 +152,9 @@ class _Checker:
         if self.kind(stream.visible) != "bool":
             raise self.fail("a stream is visible where no bool says so")
         for carry in stream.carries:
-            flows = self.union((carry.init, carry.next))
+            single = {axis.name for axis in stream.axes if axis.step == 1}
+            single |= {axis.name for axis in self.kernel.grid if axis.tile == 1}
+            flows = self.union((carry.init, carry.next)) - single
             if self.kind(carry.next) != carry.kind or not flows <= set(carry.axes):
                 raise self.fail(f"carry `{carry.name}` changes its kind or axes")
         self.axes, self.kinds = before

@@ -126,7 +126,10 @@ class Fold:
 
 @dataclass(frozen=True, slots=True)
 class Carry:
-    """A value carried from chunk to chunk. After the stream its name is its last value."""
+    """A value carried from chunk to chunk. After the stream its name is its last value.
+
+    What flows into it has its axes, and may have axes whose tile is one coordinate (a grid axis by 1,
+    a stream axis by 1): over one coordinate there is nothing to fold."""
 
     name: str
     init: Operand

@@ -7,6 +7,7 @@ the result of every step, and `verify` runs the checker of each step's output.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -107,13 +108,18 @@ class Planned:
         return tuple(dict.fromkeys(axis for match in self.matches.values() for axis in compiled_axes(match)))
 
 
+def verifying() -> bool:
+    """Whether PLAIT_VERIFY=1 asks for the checkers after every step, as all tests do."""
+    return os.environ.get("PLAIT_VERIFY") == "1"
+
+
 def plan_program(program: Program, *, dump: Dump | None = None, verify: bool = False) -> Planned:
     """Run the steps. Raises PlaitError for the user's mistakes, CompilerFault for ours."""
     state = State(program)
     for step in STEPS:
         try:
             made = step.run(state)
-            if verify and step.check is not None:
+            if (verify or verifying()) and step.check is not None:
                 step.check(state)
         except (PlaitError, CompilerFault):
             raise
@@ -143,7 +149,7 @@ def write_kernels(
             continue
         try:
             made = _write(group, planned, stored, known, real, schedule)
-            if verify:
+            if verify or verifying():
                 check_kernel(made.kernel)
         except (PlaitError, CompilerFault):
             raise

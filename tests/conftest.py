@@ -16,6 +16,8 @@ from hypothesis import HealthCheck, Phase, settings
 CACHES = {"PLAIT_CACHE_DIR": "plait", "TRITON_CACHE_DIR": "triton", "TORCHINDUCTOR_CACHE_DIR": "inductor"}
 """The variable that says where each tool caches, and its folder below the one of this run."""
 
+os.environ["PLAIT_VERIFY"] = "1"  # the checkers of plans, graphs and kernels run after every step
+
 # `default` is what every change must pass: the same examples each time, and few enough to wait for.
 # `all` looks for new ones, and keeps what failed in .hypothesis for the next run.
 settings.register_profile(
