@@ -161,6 +161,7 @@ def _tensor(site: Site, statement: TensorStatement) -> None:
     trainable = statement.table == "parameters" and not statement.frozen
     declaration = Declaration(leaf, items, False, trainable, init, statement.also, span)
     site.scope.give(name, leaf, is_output=True)
+    site.names.append((tensor.name, leaf))
     declared(site.trace, statement.table, declaration, span)
 
 

@@ -16,7 +16,7 @@ from .mistakes import InvalidArgument
 from .program import Axis, Const, Declaration, Form, Item, Leaf, Program, Size, set_printer
 from .show_forms import Spelling
 from .show_plan import Plan, declared_axes, fresh, own_axes
-from .words import axis_name, is_name, quoted
+from .words import CONSTANTS, axis_name, is_name, quoted
 from .written import Known
 
 
@@ -45,6 +45,7 @@ class _Printer:
             sugar=plan.sugar,
             fixed=dict(program.fixed),
             inits={leaf: value for leaf, (_, value) in plan.variables.items() if value is not None},
+            together=plan.together,
             words=_words(program),
         )
 
@@ -137,8 +138,10 @@ class _Printer:
     def _until(self, place: int) -> None:
         """The statements for the forms up to this place in the plan's order."""
         for form in self.plan.order[self.done : place + 1]:
+            if form in self.plan.others:
+                continue
             if form in self.plan.lets:
-                target = self.spelling.named(self.plan.lets[form])
+                target = ", ".join(map(self.spelling.named, self.plan.targets(form)))
                 self._line(f"{target} = {self.spelling.spelled(form)}", (form,))
             elif isinstance(form, Leaf) and form.role == "bound":
                 self._variable(form)
@@ -246,7 +249,7 @@ class _Printer:
 def _words(program: Program) -> dict[str, Known]:
     """What a constant may have been written with: static arguments, known sizes, pi."""
     found: dict[str, Known] = {"pi": _known("pi", math.pi)}
-    taken = {axis.name for axis, _ in program.fixed}
+    taken = {*CONSTANTS, *(axis.name for axis, _ in program.fixed)}
     for name, value in program.statics:
         if not isinstance(value, str) and name not in taken:
             found[name] = _known(name, value)
@@ -267,7 +270,7 @@ def _bare(name: str) -> str:
 def _static(value: bool | int | float | complex | str) -> str:
     if isinstance(value, str):
         return quoted(value)
-    empty = Spelling({}, {}, frozenset(), {}, {}, {}, {})
+    empty = Spelling({}, {}, frozenset(), {}, {}, {}, (), {})
     return empty.spelled(Const(value))
 
 

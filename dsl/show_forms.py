@@ -7,7 +7,7 @@ names enough forms that the recursion stays shallow.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from . import build
@@ -45,7 +45,7 @@ from .program import (
     When,
 )
 from .sugar import Cat, Domain, Fold, Plain, Sugar, Zeros
-from .words import axis_name, is_plain, quoted, tensor_name
+from .words import CONSTANTS, axis_name, is_plain, quoted, tensor_name
 from .written import Known, reading
 
 LEVEL_OTHERWISE = 0
@@ -61,7 +61,8 @@ class Spelling:
 
     `values` are the forms that have names, `axes` the names of axes; `both` are names of a value and
     of an axis, `sugar` what prints shorter, `fixed` the sizes that are numbers, `inits` the first
-    values of `previous` variables, `words` what constants may be written with.
+    values of `previous` variables, `together` the scans whose carries are named by one statement,
+    `words` what constants may be written with.
     """
 
     values: Mapping[Form, str]
@@ -70,6 +71,7 @@ class Spelling:
     sugar: Mapping[Form, Sugar]
     fixed: Mapping[Axis, int]
     inits: Mapping[Leaf, Form]
+    together: Collection[Form]
     words: Mapping[str, Known]
     raw: bool = False
     """Whether operations on constants stand for themselves, as in the spelling of a constant."""
@@ -194,7 +196,10 @@ class Spelling:
                 self.constants[key] = reading(const, self.words)
             written = self.constants[key]
             if isinstance(written, Const):
-                return written.written if written.written is not None else self._number(written, level)
+                word = written.written
+                if word is None:
+                    return self._number(written, level)
+                return word if word in CONSTANTS else self.named(word)
             if written is not None:
                 return replace(self, raw=True, values={}, sugar={}).text(written, level, tight)
         return self._number(const, level)
@@ -236,7 +241,8 @@ class Spelling:
     def _scan(self, form: Scan) -> str:
         flags = ("last " if form.last else "") + ("reverse " if form.reverse else "")
         chosen = form.carries[form.component].previous
-        which = f": {self.text(chosen)}" if len(form.carries) > 1 else ""
+        together = form in self.together or len(form.carries) == 1
+        which = "" if together else f": {self.text(chosen)}"
         until = f" until {self.text(form.until)}" if form.until is not None else ""
         carries = ", ".join(map(self._carry, form.carries))
         return f"scan[{flags}{self.axis(form.axis)}{which}{until}]({carries})"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from .program import (
     BATCH,
@@ -29,7 +29,7 @@ from .program import (
 )
 from .show_ranges import Range, range_of
 from .sugar import Cat, Fold, Plain, Sugar, Zeros, sugar
-from .words import CALLS, CONSTANTS, RESERVED, is_name
+from .words import CONSTANTS, RESERVED, is_name
 
 MOST_NESTED, MOST_PARTS = 10, 40
 """An expression that is deeper, or has more parts, is broken into statements."""
@@ -60,7 +60,9 @@ class Plan:
     """The facts by which a program is written down.
 
     `order` holds every form that is printed, operands before users; `lets` those that get a
-    statement of their own, with their names; `axes` the names of axes.
+    statement of their own, with their names; `axes` the names of axes. `together` are scans whose
+    statement names other carries too (None where nothing needs one), and `others` leads from these
+    to it.
     """
 
     program: Program
@@ -74,6 +76,11 @@ class Plan:
     tensors: dict[Leaf, str] = field(default_factory=dict[Leaf, str])
     axes: dict[Axis, str] = field(default_factory=dict[Axis, str])
     used: set[str] = field(default_factory=set[str])
+    together: dict[Form, tuple[Form | None, ...]] = field(
+        default_factory=dict[Form, "tuple[Form | None, ...]"]
+    )
+    others: dict[Form, Form] = field(default_factory=dict[Form, Form])
+    finals: dict[Form, Sugar] = field(default_factory=dict[Form, Sugar])
     _author: dict[Form, str] = field(default_factory=dict[Form, str])
     _kept: set[Form] = field(default_factory=set[Form])
     _looked: set[Form] = field(default_factory=set[Form])
@@ -82,7 +89,9 @@ class Plan:
         program = self.program
         for form in program.forms:
             self._variables(form)
-        reachable = set(walk(self.roots(), self._all_operands))
+        every = list(walk(self.roots(), self._all_operands))
+        self._scans(every)
+        reachable = set(every)
         for name, form in program.names:
             if form in reachable and not isinstance(form, ATOMS):
                 self._author.setdefault(form, name)
@@ -129,13 +138,35 @@ class Plan:
             case _:
                 pass
 
+    def _scans(self, every: Iterable[Form]) -> None:
+        """Carries of one scan that are all needed get their names from one statement; a final carry is
+        the `last` of the whole one where there is that too."""
+        whole: dict[Form, list[Scan]] = {}
+        for form in every:
+            if isinstance(form, Scan):
+                whole.setdefault(replace(form, component=0, last=False), []).append(form)
+        for found in whole.values():
+            by_place = {scan.component: scan for scan in found if not scan.last}
+            for scan in found:
+                if scan.last and scan.component in by_place:
+                    self.finals[scan] = Plain("last", (by_place[scan.component],))
+            if len(by_place) > 1:
+                first, *rest = by_place.values()
+                self.together[first] = tuple(by_place.get(n) for n in range(len(first.carries)))
+                self.others.update((scan, first) for scan in rest)
+
+    def targets(self, form: Form) -> list[str]:
+        """The names that the statement of a form gives."""
+        scans = self.together.get(form, (form,))
+        return ["_" if scan is None else self.lets[scan] for scan in scans]
+
     # --- what a form prints
 
     def found(self, form: Form) -> Sugar | None:
         """The sugar of a form; each form is looked at once."""
         if form not in self._looked:
             self._looked.add(form)
-            made = sugar(form, self._kept.__contains__)
+            made = self.finals.get(form) or sugar(form, self._kept.__contains__)
             if made is not None:
                 self.sugar[form] = made
         return self.sugar.get(form)
@@ -155,6 +186,8 @@ class Plan:
             case Leaf() if form in self.variables:
                 _, value = self.variables[form]
                 return () if value is None else (value,)
+            case Scan() if form in self.others:
+                return (self.others[form],)
             case Scan(carries=carries, until=until):
                 found: list[Form] = []
                 for carry in carries:
@@ -206,7 +239,7 @@ class Plan:
     def unused(self, stem: str) -> str:
         """The name, with a number behind it where it is taken."""
         name, number = stem, 0
-        while name in self.used or name in RESERVED or name in CONSTANTS or name in CALLS:
+        while name in self.used or name in RESERVED or name in CONSTANTS:
             number += 1
             name = f"{stem}_{number}"
         self.used.add(name)
@@ -235,8 +268,10 @@ class Plan:
         program = self.program
         for declaration in program.inputs:
             self.tensors[declaration.leaf] = declaration.leaf.name
+        written = {form: name for name, form in reversed(program.names) if isinstance(form, Leaf)}
         for declaration in (*program.parameters, *program.buffers, *program.draws):
-            self.tensors[declaration.leaf] = self.unused(_identifier(declaration.leaf.name))
+            leaf = declaration.leaf
+            self.tensors[leaf] = self.unused(_identifier(written.get(leaf, leaf.name), dots=True))
         for form in self.order:
             if isinstance(form, Leaf) and form not in self.tensors:
                 bound = form.role == "bound"
@@ -283,7 +318,7 @@ class Plan:
 
     def _apart(self, form: Form, uses: int, index: bool) -> bool:
         """Whether the form is a statement by what it is, or by how often it is used."""
-        if isinstance(form, Scan):
+        if isinstance(form, Scan) and form not in self.finals:
             return True
         if uses > 1:
             return not index
@@ -322,9 +357,9 @@ def own_axes(form: Form) -> tuple[Axis, ...]:
             return ()
 
 
-def _identifier(name: str) -> str:
-    """A name as near to this one as a statement may give."""
-    if is_name(name) and "." not in name:
+def _identifier(name: str, dots: bool = False) -> str:
+    """A name as near to this one as a statement may give; a tensor may have the dots of its key."""
+    if is_name(name) and (dots or "." not in name):
         return name
     made = re.sub(r"\W+", "_", name).strip("_")
     return made if made and not made[0].isdigit() else f"t_{made}".rstrip("_")

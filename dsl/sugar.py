@@ -251,9 +251,13 @@ def _part(form: Form, kept: Kept) -> tuple[Form, Axis] | None:
 
 
 def _counted(index: Form) -> Axis | None:
-    """The axis n of `n - lowest`, or of `(n - lowest) + low`."""
+    """The axis n of the first part's index: `n`, `n - lowest`, either with `+ low` behind it."""
     match index:
+        case Coordinate(axis=axis):
+            return axis
         case Map(op="sub", args=(Coordinate(axis=axis), _)):
+            return axis
+        case Map(op="add", args=(Coordinate(axis=axis), _)):
             return axis
         case Map(op="add", args=(Map(op="sub", args=(Coordinate(axis=axis), _)), _)):
             return axis
