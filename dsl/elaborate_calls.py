@@ -152,9 +152,10 @@ class Calls:
         if argument.key is None:
             if number < len(names):
                 return names[number]
+            plural = "" if len(names) == 1 else "s"
             raise UnknownArgument(
-                f"`{callee.ast.name}` takes {len(names)} inputs, and this is one more", at=argument.span, label="here",
-                notes=[inputs],
+                f"`{callee.ast.name}` takes {len(names)} input{plural}, and this is one more", at=argument.span,
+                label="here", notes=[inputs],
             )  # fmt: skip
         if isinstance(argument.key, Name) and argument.key.text in names:
             return argument.key.text

@@ -90,10 +90,8 @@ class Values:
                 stack.pop()
                 continue
             if len(stack) >= MOST_DEEP:
-                raise TooDeep(
-                    f"more than {MOST_DEEP} expressions within each other", at=node.span, label="one too many",
-                    helps=["give a part of the expression a name: `v = ...`"],
-                )  # fmt: skip
+                self.report(_too_deep(node))
+                return None
             stack.append((self._steps(below), below))
             sent = None
         return sent
@@ -228,6 +226,13 @@ def indices(keyed: Sequence[Argument], axes: Sequence[Axis], forms: Sequence[For
             )
         found[axis] = form
     return found
+
+
+def _too_deep(node: Expression) -> TooDeep:
+    return TooDeep(
+        f"more than {MOST_DEEP} expressions within each other", at=node.span, label="one too many",
+        helps=["give a part of the expression a name: `v = ...`"],
+    )  # fmt: skip
 
 
 def _only(results: Results, node: Special) -> Result:

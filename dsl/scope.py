@@ -160,7 +160,7 @@ def _static(value: Const | str, name: Name) -> Const:
 
 def nearest(name: str, known: Collection[str]) -> list[str]:
     """The help that names the known name most like this one, if one is."""
-    found = get_close_matches(name, list(known), n=1, cutoff=0.6)
+    found = get_close_matches(name, list(known), n=1, cutoff=0.5)
     return [f"did you mean `{found[0]}`?"] if found else []
 
 

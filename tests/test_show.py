@@ -221,8 +221,8 @@ mixer constants(x[h]) -> o[h]:
   o = x**2 + x**-2 + (-3)**h*inf - nan*x + pi/2*1e-30*x - -0.0
 """,
         """
-mixer "two words"("a b"["odd axis"], sum[h], h[h], n["max"]; count = 3, kind = "a \\"") -> "it is"["odd axis", h, "max"]:
-  "it is" = "a b"*index("odd axis") + "sum"*"h"*index(h)*index("max")*n*"count"
+mixer "two words"("a b"["odd axis"], sum[h], h[h], n["max"]; count = 3, kind = "a \\"") -> p["odd axis", h, "max"]:
+  p = "a b"*index("odd axis") + "sum"*"h"*index(h)*index("max")*n*"count"
 """,
     ],
 )
