@@ -162,7 +162,7 @@ def compose(
     """The callee's outputs in the caller's terms; its parameters, state and requirements join the
     trace under `name`."""
     _check_batch(program, binding, span)
-    inlining = Inlining(binding.axes, binding.batch, trace.bound_name, spelled)
+    inlining = Inlining(binding.batch, binding.axes, trace.bound_name, spelled)
     for declaration in program.inputs:
         inlining.leaves[declaration.leaf] = binding.inputs[declaration.leaf.name]
     with scope(trace, name):

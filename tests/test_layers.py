@@ -25,7 +25,7 @@ LAYERS: tuple[tuple[str, str], ...] = (
     # reading a text
     ("dsl", "tokens memo header syntax precedence reading parse scope signature"),
     # the checked constructors and what both spellings share
-    ("dsl", "arithmetic build build_special static inline batch arguments outputs"),
+    ("dsl", "arithmetic build build_special static renaming inline batch arguments outputs"),
     # printing a text
     ("dsl", "sugar written show_forms show_ranges show_plan"),
     # sizes
