@@ -13,7 +13,9 @@ from ...dsl.errors import CompilerFault
 from ...dsl.ops import Kind, join
 from .ops import SPELLINGS
 
-HEADER = resources.files(__name__.rpartition(".")[0]).joinpath("plait.h").read_text()
+_FOLDER = resources.files(__name__.rpartition(".")[0])
+HEADER = "".join(_FOLDER.joinpath(name).read_text() for name in ("plait.h", "math.h"))
+"""What every source begins with, behind its defines."""
 
 _WORDS = """
     alignas and auto bool break case catch char class const continue decltype default delete do double dot else enum

@@ -5,6 +5,7 @@
 #include <climits>
 #include <cmath>
 #include <cstring>
+#include <type_traits>
 typedef PLAIT_REAL real;
 typedef PLAIT_INT inum;
 constexpr int LANES = PLAIT_BYTES / sizeof(real);
