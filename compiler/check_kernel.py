@@ -3,10 +3,12 @@
 names        every name is given once and before it is read; a stream's inner names stay inside
 axes, kinds  those of a statement follow from its operands
 indices      a load or store has one index a dimension
-stores       every element of an output is stored exactly once: a store stands outside all
-             streams, its indices are distinct coordinates of the grid and of local axes (shifted
-             by numbers), every grid axis is among them, and its mask is exactly that the lanes
-             exist
+stores       every element of an output is stored exactly once: the indices of a store are distinct
+             coordinates of the grid, of local axes and of the streams around it (shifted by numbers),
+             every axis of the grid and of those streams is among them, those streams are visible
+             throughout, and the mask is exactly that the coordinates of wider tiles exist
+lanes        are axes of the grid, or axes of one stream
+takes        read a value that is resident (its axes are local, or of one coordinate)
 """
 
 from __future__ import annotations
@@ -19,7 +21,6 @@ from ..dsl.program import Const, Leaf, map_kind
 from .kernel import (
     Dot,
     Fold,
-    Grid,
     Kernel,
     Let,
     Load,
@@ -28,6 +29,7 @@ from .kernel import (
     Store,
     Stream,
     StreamAxis,
+    Take,
     operands,
 )
 
@@ -44,6 +46,10 @@ class _Checker:
     kinds: dict[str, Kind] = field(default_factory=dict[str, Kind])
     lets: dict[str, Statement] = field(default_factory=dict[str, Statement])
     stored: list[str] = field(default_factory=list[str])
+    around: list[Stream] = field(default_factory=list[Stream])
+    """The streams that we are in, outermost first."""
+    streamed: list[set[str]] = field(default_factory=list[set[str]])
+    """The axes of every stream met."""
 
     def fail(self, problem: str) -> CompilerFault:
         return CompilerFault("check_kernel", problem, str(self.kernel))
@@ -54,9 +60,10 @@ class _Checker:
             self.give(number, (), "int")
         for axis in (*kernel.grid, *kernel.locals):
             self.give_axis(axis.name)
-        if not set(kernel.lanes) <= {axis.name for axis in kernel.grid}:
-            raise self.fail("lanes that are no grid axes")
-        self.body(kernel.body, top=True)
+        self.body(kernel.body)
+        lanes = set(kernel.lanes)
+        if not any(lanes <= axes for axes in ({axis.name for axis in kernel.grid}, *self.streamed)):
+            raise self.fail("lanes that are no axes of the grid or of one stream")
         outs = [buffer.name for buffer in kernel.buffers if buffer.role == "out"]
         if sorted(outs) != sorted(self.stored):
             raise self.fail(f"outputs {outs} are stored as {self.stored}")
@@ -88,7 +95,7 @@ class _Checker:
     def union(self, items: tuple[Operand, ...]) -> set[str]:
         return {axis for item in items if isinstance(item, str) for axis in self.axes[item]}
 
-    def body(self, body: tuple[Statement, ...], top: bool) -> None:
+    def body(self, body: tuple[Statement, ...]) -> None:
         for statement in body:
             for operand in operands(statement):
                 self.kind(operand)
@@ -96,18 +103,20 @@ class _Checker:
                 case Stream():
                     self.stream(statement)
                 case Store():
-                    self.store(statement, top)
+                    self.store(statement)
                 case _:
                     self.value(statement)
                     self.lets[statement.name] = statement
                     self.give(statement.name, statement.axes, self.given_kind(statement))
 
-    def given_kind(self, statement: Let | Load | Dot | Fold) -> Kind:
+    def given_kind(self, statement: Let | Load | Take | Dot | Fold) -> Kind:
         return "real" if isinstance(statement, Dot) else statement.kind
 
-    def value(self, statement: Let | Load | Dot | Fold) -> None:
+    def value(self, statement: Let | Load | Take | Dot | Fold) -> None:
         found = self.union(operands(statement))
         match statement:
+            case Take():
+                found = self.taken(statement)
             case Let(op=op, args=args, kind=kind):
                 if op != "select" and self.map_kind(op, args) != kind:
                     raise self.fail(f"`{statement.name}` is {kind}, and {op} gives {self.map_kind(op, args)}")
@@ -127,6 +136,22 @@ class _Checker:
             raise self.fail(
                 f"`{statement.name}` has axes {sorted(statement.axes)}, and its operands {sorted(found)}"
             )
+
+    def taken(self, take: Take) -> set[str]:
+        """The axes of a take, whose source is resident."""
+        local = {axis.name for axis in self.kernel.locals}
+        wanted = [axis for axis in self.axes[take.source] if axis in local]
+        kept = set(self.axes[take.source]) - local
+        if not kept <= self.single() or len(wanted) != len(take.index):
+            raise self.fail(f"`{take.name}` takes from `{take.source}`, which is not resident in its indices")
+        if any(self.kind(item) != "int" for item in take.index) or self.kinds[take.source] != take.kind:
+            raise self.fail(f"`{take.name}` takes at no integers, or changes the kind")
+        return kept | self.union(take.index)
+
+    def single(self) -> set[str]:
+        """The axes of one coordinate: of the grid, and of the streams around."""
+        found = {axis.name for axis in self.kernel.grid if axis.tile == 1}
+        return found | {axis.name for stream in self.around for axis in stream.axes if axis.step == 1}
 
     def map_kind(self, op: str, args: tuple[Operand, ...]) -> Kind | str:
         forms = [
@@ -148,15 +173,16 @@ class _Checker:
             self.give_axis(axis.name)
         for carry in stream.carries:
             self.give(carry.name, carry.axes, carry.kind)
-        self.body(stream.body, top=False)
+        self.streamed.append({axis.name for axis in stream.axes})
+        self.around.append(stream)
+        self.body(stream.body)
         if self.kind(stream.visible) != "bool":
             raise self.fail("a stream is visible where no bool says so")
         for carry in stream.carries:
-            single = {axis.name for axis in stream.axes if axis.step == 1}
-            single |= {axis.name for axis in self.kernel.grid if axis.tile == 1}
-            flows = self.union((carry.init, carry.next)) - single
+            flows = self.union((carry.init, carry.next)) - self.single()
             if self.kind(carry.next) != carry.kind or not flows <= set(carry.axes):
                 raise self.fail(f"carry `{carry.name}` changes its kind or axes")
+        self.around.pop()
         self.axes, self.kinds = before
         for carry in stream.carries:
             self.give(carry.name, carry.axes, carry.kind)
@@ -166,20 +192,28 @@ class _Checker:
             if self.kind(bound) != "int" or self.union((bound,)):
                 raise self.fail(f"the bounds of stream `{axis.name}` are no scalars")
 
-    def store(self, store: Store, top: bool) -> None:
+    def store(self, store: Store) -> None:
         self.indexed(store.buffer, store.index, self.kind(store.value))
-        if not top or store.buffer in self.stored:
+        if store.buffer in self.stored:
             raise self.fail(f"`{store.buffer}` is stored more than once")
         self.stored.append(store.buffer)
+        if any(stream.visible is not True for stream in self.around):
+            raise self.fail(f"`{store.buffer}` is stored in a stream that skips chunks")
+        streams = [axis for stream in self.around for axis in stream.axes]
         coordinates = [self.coordinate(item) for item in store.index]
-        known = {axis.name for axis in (*self.kernel.grid, *self.kernel.locals)}
+        every = {axis.name for axis in (*self.kernel.grid, *streams)}
+        known = every | {axis.name for axis in self.kernel.locals}
         if len(set(coordinates)) != len(coordinates) or not set(coordinates) <= known:
             raise self.fail(f"`{store.buffer}` is stored at indices that are no distinct coordinates")
-        missing = {axis.name for axis in self.kernel.grid} - set(coordinates)
+        missing = every - set(coordinates)
         if missing:
             raise self.fail(f"`{store.buffer}` is stored once for every {sorted(missing)}")
-        if self.masks(store.mask) != {f"{axis.name}.valid" for axis in self.kernel.grid if _tiled(axis)}:
+        wide = {axis.name for axis in self.kernel.grid if axis.tile > 1}
+        wide |= {axis.name for axis in streams if axis.step > 1}
+        if self.masks(store.mask) != {f"{name}.valid" for name in wide}:
             raise self.fail(f"the mask of `{store.buffer}` is not that the tile's coordinates exist")
+        if not self.union((store.value,)) <= set(coordinates):
+            raise self.fail(f"`{store.buffer}` is given a value with more axes than its index")
 
     def coordinate(self, item: Operand) -> str:
         """The coordinate that an index shifts; an index that is no shift has none."""
@@ -198,7 +232,3 @@ class _Checker:
         if isinstance(let, Let) and let.op == "and":
             return self.masks(let.args[0]) | self.masks(let.args[1])
         return {str(mask)}
-
-
-def _tiled(axis: Grid) -> bool:
-    return axis.tile > 1

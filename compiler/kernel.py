@@ -14,14 +14,16 @@ over that axis; beside it stand
     NAME.first, NAME.last    the lowest and highest coordinate of the current tile that exist
     NAME.valid               true at the coordinates of the tile that exist (tiles may overhang)
 
-A Fold or Dot runs over the coordinates that exist, and over no others. Names of tile axes, values and
-carries are distinct in a kernel, also between streams.
+A Fold or Dot runs over the coordinates that exist, and over no others, of one axis or of several.
+Names of tile axes, values and carries are distinct in a kernel, also between streams.
 
 Nothing is masked silently: a load, fold or store that may meet a coordinate outside its buffer
 carries the mask that says so. A printer may skip whatever a mask or a stream's `visible` excludes.
 How tile axes map to vector lanes, registers, threads or flattened blocks is the printer's own
 affair, guided by `lanes`: the tile axes that lie side by side in vectors (CPU) or in the rows of a
-block (GPU). Sizes and strides are run-time numbers; the sizes of Local axes are compiled in.
+block (GPU). They are axes of the grid, or axes of one stream where the result has no axis fit for
+lanes: a Fold over them is then horizontal. Sizes and strides are run-time numbers; the sizes of
+Local axes are compiled in.
 """
 
 from __future__ import annotations
@@ -37,7 +39,8 @@ RealType = Literal["float32", "float64", "bfloat16", "float16"]
 
 @dataclass(frozen=True, slots=True)
 class Buffer:
-    """A tensor: one stride a dimension, given at run time. `role` says who writes it."""
+    """A tensor: one stride a dimension, given at run time. `role` says who writes it. `real` is the type
+    that its reals are stored in: a load widens it to the kernel's, a store rounds to nearest even."""
 
     name: str
     rank: int
@@ -92,6 +95,19 @@ class Load:
     buffer: str
     index: tuple[Operand, ...]
     mask: Operand
+    axes: tuple[str, ...]
+    kind: Kind
+
+
+@dataclass(frozen=True, slots=True)
+class Take:
+    """`name = source[index]`: the entry of a resident value at one coordinate for each of its local
+    axes, in the order of `source`'s axes. Axes of one coordinate (a grid or stream axis by 1) have no
+    index and stay. Every index lies in the range of its axis, also in lanes that do not exist."""
+
+    name: str
+    source: str
+    index: tuple[Operand, ...]
     axes: tuple[str, ...]
     kind: Kind
 
@@ -152,7 +168,8 @@ class Stream:
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """`buffer[index] = value` where `mask`. Every element of an output is stored exactly once."""
+    """`buffer[index] = value` where `mask`. Every element of an output is stored exactly once. Inside a
+    stream, that of the chunk is stored: the stream's axes are among the coordinates of the index."""
 
     buffer: str
     index: tuple[Operand, ...]
@@ -160,7 +177,7 @@ class Store:
     mask: Operand
 
 
-Statement = Let | Load | Dot | Fold | Stream | Store
+Statement = Let | Load | Take | Dot | Fold | Stream | Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +219,8 @@ def operands(statement: Statement) -> tuple[Operand, ...]:
             return args
         case Load(index=index, mask=mask):
             return (*index, mask)
+        case Take(source=source, index=index):
+            return (source, *index)
         case Dot(left=left, right=right, init=init, scale=scale):
             return (left, right, *(x for x in (init, scale) if x is not None))
         case Fold(value=value, mask=mask):
@@ -264,13 +283,15 @@ def _show(statement: Statement, indent: str) -> list[str]:
             return [f"{indent}{statement.name}{_axes(statement.axes)} = {_right(statement)}"]
 
 
-def _right(statement: Let | Load | Dot | Fold) -> str:
+def _right(statement: Let | Load | Take | Dot | Fold) -> str:
     match statement:
         case Let(op=op, args=args):
             texts = [_text(arg) for arg in args]
             return f"{texts[0]} {_INFIX[op]} {texts[1]}" if op in _INFIX else f"{op}({', '.join(texts)})"
         case Load(buffer=buffer, index=index, mask=mask):
             return f"load {buffer}[{', '.join(map(_text, index))}]{_where(mask)}"
+        case Take(source=source, index=index):
+            return f"take {source}[{', '.join(map(_text, index))}]"
         case Fold(op=op, value=value, over=over, mask=mask):
             return f"{op}[{', '.join(over)}]({_text(value)}){_where(mask)}"
         case Dot(left=left, right=right, over=over, init=init, scale=scale):

@@ -1,8 +1,12 @@
-"""Builds the statements of a Kernel: names, axes, scopes, constants folded, equal values shared."""
+"""Builds the statements of a Kernel: names, axes, scopes, constants folded, equal values shared.
+
+A statement goes into the outermost open block that has its operands, so what a stream does not change
+is computed before it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..dsl.ops import Kind
@@ -19,6 +23,7 @@ from .kernel import (
     Store,
     Stream,
     StreamAxis,
+    Take,
 )
 
 INF = float("inf")
@@ -42,13 +47,15 @@ class Block:
 
 @dataclass(slots=True)
 class Builder:
-    """`axes_of` and `kind_of` know every name; numbers and literals have no axes."""
+    """`axes_of` and `kind_of` know every name; numbers and literals have no axes. `depth_of` is the place
+    among the open blocks of the one that gives a name, 0 for what has none."""
 
     real: RealType
     sizes: list[str] = field(default_factory=list[str])
     buffers: list[Buffer] = field(default_factory=list[Buffer])
     axes_of: dict[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
     kind_of: dict[str, Kind] = field(default_factory=dict[str, Kind])
+    depth_of: dict[str, int] = field(default_factory=dict[str, int])
     blocks: list[Block] = field(default_factory=lambda: [Block()])
     taken: set[str] = field(default_factory=set[str])
 
@@ -109,9 +116,21 @@ class Builder:
     def _share(self, key: object) -> str | None:
         return next((block.shared[key] for block in reversed(self.blocks) if key in block.shared), None)
 
-    def _define(self, key: object, name: str, axes: tuple[str, ...], kind: Kind) -> None:
-        self.blocks[-1].shared[key] = name
-        self.axes_of[name], self.kind_of[name] = axes, kind
+    def _depth(self, operands: Sequence[Operand | None]) -> int:
+        """The outermost block that has all of these."""
+        return max((self.depth_of.get(item, 0) for item in operands if isinstance(item, str)), default=0)
+
+    def _define(
+        self, key: object, statement: Let | Load | Take | Dot | Fold, reads: Sequence[Operand | None]
+    ) -> str:
+        """Put a statement where its operands are, and remember the name that it gives."""
+        name, depth = statement.name, self._depth(reads)
+        self.axes_of[name] = statement.axes
+        self.kind_of[name] = "real" if isinstance(statement, Dot) else statement.kind
+        self.depth_of[name] = depth
+        self.blocks[depth].shared[key] = name
+        self.blocks[depth].statements.append(statement)
+        return name
 
     def let(self, op: str, *args: Operand, kind: Kind, wish: str = "") -> Operand:
         """An elementwise operation, or the operand or constant that it comes to."""
@@ -122,11 +141,7 @@ class Builder:
         known = self._share(key)
         if known is not None:
             return known
-        name = self.name(wish or op)
-        axes = self.axes(args)
-        self._define(key, name, axes, kind)
-        self.blocks[-1].statements.append(Let(name, op, args, axes, kind))
-        return name
+        return self._define(key, Let(self.name(wish or op), op, args, self.axes(args), kind), args)
 
     def both(self, *masks: Operand) -> Operand:
         """The conjunction; True where there is nothing to test."""
@@ -140,11 +155,20 @@ class Builder:
         known = self._share(key)
         if known is not None:
             return known
-        name = self.name(f"{buffer}_")
-        axes = self.axes((*index, mask))
-        self._define(key, name, axes, kind)
-        self.blocks[-1].statements.append(Load(name, buffer, index, mask, axes, kind))
-        return name
+        reads = (*index, mask)
+        made = Load(self.name(f"{buffer}_"), buffer, index, mask, self.axes(reads), kind)
+        return self._define(key, made, reads)
+
+    def take(self, source: str, index: tuple[Operand, ...], local: Collection[str], kind: Kind) -> str:
+        """The entry of a resident value at coordinates of its axes that are in `local`."""
+        key = ("take", source, index)
+        known = self._share(key)
+        if known is not None:
+            return known
+        kept = tuple(axis for axis in self.axes_of[source] if axis not in local)
+        axes = tuple(dict.fromkeys((*kept, *self.axes(index))))
+        made = Take(self.name(f"{source}_at"), source, index, axes, kind)
+        return self._define(key, made, (source, *index))
 
     def dot(
         self,
@@ -155,11 +179,13 @@ class Builder:
         init: Operand | None,
         scale: Operand | None,
     ) -> str:
-        name = self.name(wish)
-        axes = tuple(axis for axis in self.axes((left, right)) if axis not in over)
-        self._define(("dot", name), name, axes, "real")
-        self.blocks[-1].statements.append(Dot(name, left, right, over, init, scale, axes))
-        return name
+        key = ("dot", left, right, over, init, scale)
+        known = self._share(key)
+        if known is not None:
+            return known
+        reads = (left, right, init, scale)
+        axes = tuple(axis for axis in self.axes(tuple(x for x in reads if x is not None)) if axis not in over)
+        return self._define(key, Dot(self.name(wish), left, right, over, init, scale, axes), reads)
 
     def fold_axes(
         self, op: str, value: Operand, over: tuple[str, ...], kind: Kind, wish: str, mask: Operand = True
@@ -167,29 +193,37 @@ class Builder:
         """A reduction over tile axes; a value without them is itself."""
         axes = self.axes((value, mask))
         there = tuple(axis for axis in over if axis in axes)
-        name = self.name(wish)
         left = tuple(axis for axis in axes if axis not in there)
-        self._define(("fold", name), name, left, kind)
         match op:
             case "sum" | "prod" | "max" | "min" | "any" | "all":
-                self.blocks[-1].statements.append(Fold(name, op, value, there, mask, left, kind))
+                key = ("fold", op, type(value).__name__, value, there, mask, kind)
+                known = self._share(key)
+                if known is not None:
+                    return known
+                made = Fold(self.name(wish), op, value, there, mask, left, kind)
+                return self._define(key, made, (value, mask))
             case _:
                 raise ValueError(op)
-        return name
 
     def carry(self, wish: str, axes: tuple[str, ...], kind: Kind) -> str:
         """The name of a carried value, to be given to `stream`."""
         name = self.name(wish)
         self.axes_of[name], self.kind_of[name] = axes, kind
+        self.depth_of[name] = len(self.blocks)
         return name
 
-    def open(self) -> None:
-        """Begin the body of a stream."""
+    def open(self, axes: Collection[str]) -> None:
+        """Begin the body of a stream over these axes, carries having been named."""
+        for axis in axes:
+            for part in ("", ".first", ".last", ".valid"):
+                self.depth_of[f"{axis}{part}"] = len(self.blocks)
         self.blocks.append(Block())
 
     def close(self, axes: tuple[StreamAxis, ...], carries: tuple[Carry, ...], visible: Operand) -> None:
         """End it: the stream becomes one statement of the block around it."""
         body = self.blocks.pop()
+        for carry in carries:
+            self.depth_of[carry.name] = len(self.blocks) - 1
         self.blocks[-1].statements.append(Stream(axes, carries, tuple(body.statements), visible))
 
     def store(self, buffer: str, index: tuple[Operand, ...], value: Operand, mask: Operand) -> None:

@@ -8,7 +8,7 @@ the guards that language.md section 4 asks for, because presence is computed, ne
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from ..dsl.arithmetic import SCALAR_OPS, UNDEFINED
@@ -93,8 +93,9 @@ class Lowering:
 
     # --- blocks
 
-    def open(self) -> None:
-        self.builder.open()
+    def open(self, axes: Collection[str]) -> None:
+        """Begin the body of a stream over tile axes."""
+        self.builder.open(axes)
         self.values.append({})
 
     def close(
@@ -245,7 +246,7 @@ class Lowering:
             names = {axis: self.coordinate(axis) for axis in piece.axes}
             carried: list[Operand] = [self.builder.carry(f"{form.op}_", outer, kind) for kind in rule.kinds]
             axes = tuple(self._stream_axis(axis, names[axis]) for axis in piece.axes)
-            self.open()
+            self.open(tuple(names.values()))
             inner = {axis: env[axis] for axis in piece.value.axes if axis in env} | names
             tile = self.value(piece.value, inner, guard)
             step = rule.step(carried, tile, inner)

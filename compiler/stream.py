@@ -143,7 +143,7 @@ class Streaming:
         outputs = tuple(str(self.env[axis]) for axis in match.outputs)
         top, norm = builder.carry("top", rows, "real"), builder.carry("norm", rows, "real")
         acc, seen = builder.carry("acc", (*rows, *outputs), "real"), builder.carry("seen", rows, "bool")
-        lowering.open()
+        lowering.open(tuple(keys.values()))
         env = dict(self.env) | {key.over: self._moved(key, name) for key, name in keys.items()}
         there = builder.both(*(f"{name}.valid" for name in keys.values()))
         visible = builder.both(

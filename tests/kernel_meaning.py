@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from plait.compiler.interpret import OPERATIONS
-from plait.compiler.kernel import Dot, Fold, Kernel, Let, Load, Operand, Statement, Store, Stream
+from plait.compiler.kernel import Dot, Fold, Kernel, Let, Load, Operand, Statement, Store, Stream, Take
 from plait.compiler.partial import DTYPES, HIGHEST, KINDS, LOWEST
 from plait.dsl.ops import Kind, join
 
@@ -91,18 +91,27 @@ class Meaning:
     def body(self, body: Sequence[Statement]) -> None:
         for statement in body:
             match statement:
-                case Let():
-                    self.scope[statement.name] = self.let(statement)
-                case Load():
-                    self.scope[statement.name] = self.load(statement)
-                case Dot():
-                    self.scope[statement.name] = self.dot(statement)
-                case Fold():
-                    self.scope[statement.name] = self.fold(statement)
                 case Store():
                     self.store(statement)
                 case Stream():
                     self.stream(statement)
+                case _:
+                    value = self.given(statement)
+                    self.scope[statement.name] = Value(statement.axes, value.over(statement.axes))
+
+    def given(self, statement: Let | Load | Take | Dot | Fold) -> Value:
+        """The value that a statement gives, its axes in any order."""
+        match statement:
+            case Let():
+                return self.let(statement)
+            case Load():
+                return self.load(statement)
+            case Take():
+                return self.take(statement)
+            case Dot():
+                return self.dot(statement)
+            case Fold():
+                return self.fold(statement)
 
     def together(self, operands: Sequence[Operand]) -> tuple[tuple[str, ...], list[Tensor]]:
         """Some operands over the union of their axes."""
@@ -128,6 +137,19 @@ class Meaning:
             return Value(axes, torch.zeros(mask.shape, dtype=buffer.dtype))
         found = buffer[tuple(torch.where(mask, at, 0) for at in index)]
         return Value(axes, torch.where(mask, found, torch.zeros((), dtype=buffer.dtype)))
+
+    def take(self, take: Take) -> Value:
+        source = self.scope[take.source]
+        local = {axis.name: axis.low for axis in self.kernel.locals}
+        inside = [axis for axis in source.axes if axis in local]
+        kept = tuple(axis for axis in source.axes if axis not in local)
+        axes, index = self.together(take.index)
+        places = tuple(at - local[axis] for axis, at in zip(inside, index, strict=True))
+        for axis, at in zip(inside, places, strict=True):
+            size = len(self.scope[axis].data)
+            assert bool(((at >= 0) & (at < size)).all()), f"{take.name} leaves {take.source}"
+        table = source.over((*kept, *inside))
+        return Value((*kept, *axes), table[(*(slice(None) for _ in kept), *places)])
 
     def dot(self, dot: Dot) -> Value:
         axes, (left, right) = self.together((dot.left, dot.right))
@@ -188,4 +210,7 @@ class Meaning:
         _, (value, mask, *index) = self.together((store.value, store.mask, *store.index))
         places = tuple(at[mask] for at in index)
         self.buffers[store.buffer][places] = value.to(self.buffers[store.buffer].dtype)[mask]
+        if not places:
+            self.stores[store.buffer] += 1
+            return
         self.stores[store.buffer].index_put_(places, torch.ones((), dtype=torch.int64), accumulate=True)

@@ -28,6 +28,7 @@ from plait.compiler.kernel import (
     Store,
     Stream,
     StreamAxis,
+    Take,
 )
 from plait.compiler.partial import DTYPES
 from plait.dsl.ops import Kind
@@ -126,6 +127,12 @@ class Sketch:
     def load(self, name: str, buffer: str, *index: Operand, mask: Operand = True, kind: Kind = "real") -> str:
         axes = self._union(*index, mask)
         return self.add(Load(name, buffer, index, mask, axes, kind), axes)
+
+    def take(self, name: str, source: str, *index: Operand, kind: Kind = "real") -> str:
+        local = {axis.name for axis in self.locals}
+        kept = tuple(axis for axis in self.axes[source] if axis not in local)
+        axes = tuple(dict.fromkeys((*kept, *self._union(*index))))
+        return self.add(Take(name, source, index, axes, kind), axes)
 
     def dot(
         self,
@@ -303,3 +310,81 @@ def folded(op: str, kind: Kind, tile: int, step: int, *, nan: bool = False) -> C
     k.store("o", "i", value="a", mask="i.valid")
     k.store("p", "i", "c", value="b", mask="i.valid")
     return k.case(f"fold_{op}_{kind}")
+
+
+def streamed_outputs(tokens: int, inner: int, outer: int, tile: int, step: int) -> Case:
+    """y = (x * g) W^T + bias: rows of x resident, outputs streamed with the store inside."""
+    k = Sketch({"T": tokens, "O": outer})
+    k.input("x", tokens, inner)
+    k.input("g", inner)
+    k.input("W", outer, inner)
+    k.input("bias", outer)
+    k.output("y", tokens, outer)
+    k.tiled("t", "T", tile)
+    k.local("c", inner)
+    k.load("x_", "x", "t", "c", mask="t.valid")
+    k.load("g_", "g", "c")
+    k.let("z", "mul", "x_", "g_")
+    with k.stream([StreamAxis("o", 0, "O", step)], []):
+        k.load("W_", "W", "o", "c", mask="o.valid")
+        k.load("b_", "bias", "o", mask="o.valid")
+        k.dot("s", "W_", "z", "c")
+        k.let("r", "add", "s", "b_")
+        k.let("there", "and", "t.valid", "o.valid", kind="bool")
+        k.store("y", "t", "o", value="r", mask="there")
+    return k.case("outputs")
+
+
+def depthwise(sizes: tuple[int, int, int], channels: int, radius: int, tile: tuple[int, int]) -> Case:
+    """A depthwise window of zeros outside by a halo tile, and the mean over channels taken off it."""
+    (batch, height, width), (th, tw) = sizes, tile
+    k = Sketch({"B": batch, "H": height, "W": width})
+    k.input("x", batch, channels, height, width)
+    k.input("w", channels, 2 * radius + 1, 2 * radius + 1)
+    k.output("y", batch, channels, height, width)
+    k.tiled("b", "B", 1)
+    k.tiled("h", "H", th)
+    k.tiled("w_", "W", tw)
+    k.local("c", channels)
+    k.local("p", 2 * radius + 1, -radius)
+    k.local("q", 2 * radius + 1, -radius)
+    k.local("u", th + 2 * radius)
+    k.local("v", tw + 2 * radius)
+    masks: list[str] = []
+    for halo, lane, size in (("u", "h", "H"), ("v", "w_", "W")):
+        k.let(f"{halo}a", "sub", f"{lane}.first", radius, kind="int")
+        k.let(f"{halo}at", "add", f"{halo}a", halo, kind="int")
+        k.let(f"{halo}lo", "ge", f"{halo}at", 0, kind="bool")
+        k.let(f"{halo}hi", "lt", f"{halo}at", size, kind="bool")
+        masks.append(k.let(f"{halo}in", "and", f"{halo}lo", f"{halo}hi", kind="bool"))
+    k.let("image", "and", *masks, kind="bool")
+    k.load("X", "x", "b", "c", "uat", "vat", mask="image")
+    k.let("pp", "add", "p", radius, kind="int")
+    k.let("qq", "add", "q", radius, kind="int")
+    k.load("K", "w", "c", "pp", "qq")
+    for halo, lane, tap in (("u", "h", "pp"), ("v", "w_", "qq")):
+        k.let(f"{halo}off", "sub", lane, f"{lane}.first", kind="int")
+        k.let(f"{halo}tap", "add", f"{halo}off", tap, kind="int")
+    k.take("X_at", "X", "c", "utap", "vtap")
+    k.dot("s", "K", "X_at", "p", "q")
+    k.fold("total", "sum", "s", "c")
+    k.let("mean", "div", "total", channels)
+    k.let("r", "sub", "s", "mean")
+    k.let("inside", "and", "h.valid", "w_.valid", kind="bool")
+    k.store("y", "b", "c", "h", "w_", value="r", mask="inside")
+    return k.case("depthwise")
+
+
+def total(sizes: tuple[int, int], tile: int) -> Case:
+    """The sum over both axes by rows: lanes lie along the inner stream's axis."""
+    k = Sketch({"I": sizes[0], "J": sizes[1]})
+    k.input("x", *sizes)
+    k.output("o")
+    k.lanes = ("j",)
+    axes = [StreamAxis("i", 0, "I", 1), StreamAxis("j", 0, "J", tile)]
+    with k.stream(axes, [Carry("acc", 0.0, "more", (), "real")]):
+        k.load("v", "x", "i", "j", mask="j.valid")
+        k.fold("part", "sum", "v", "j")
+        k.let("more", "add", "acc", "part")
+    k.store("o", value="acc")
+    return k.case("total")

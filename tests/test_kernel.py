@@ -6,7 +6,10 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+import torch
 
+from kernel_meaning import run
+from kernel_sketches import depthwise, streamed_outputs, total
 from plait.compiler.check_kernel import check_kernel
 from plait.compiler.kernel import (
     Buffer,
@@ -22,7 +25,9 @@ from plait.compiler.kernel import (
     Store,
     Stream,
     StreamAxis,
+    Take,
 )
+from plait.compiler.kernel_builder import Builder
 from plait.compiler.prune import prune
 from plait.dsl.errors import CompilerFault
 
@@ -114,9 +119,9 @@ OUT = K.body[2]
 MUTANTS: dict[str, tuple[Kernel, str]] = {
     "store twice": (replace(K, body=(*K.body, K.body[3])), "stored more than once"),
     "store without mask": (at(K, 3, Store("o", ("t", "d"), "out", True)), "mask"),
-    "store inside a stream": (
+    "store in a stream that skips": (
         inside(K, "K", lambda _: Store("o", ("t", "d"), "Q", "t.valid")),
-        "more than once",
+        "skips chunks",
     ),
     "store at a constant": (at(K, 3, Store("o", (0, "d"), "out", "t.valid")), "is a number"),
     "store at one coordinate twice": (at(K, 3, Store("o", ("t", "t"), "out", "t.valid")), "no distinct"),
@@ -135,7 +140,7 @@ MUTANTS: dict[str, tuple[Kernel, str]] = {
         at(K, 2, Let("out", "div", ("acc", "mass"), ("t", "d"), "real")),
         "before it is given",
     ),
-    "lanes that are no grid": (replace(K, lanes=("d",)), "no grid axes"),
+    "lanes that are no grid": (replace(K, lanes=("d",)), "no axes of the grid or of one stream"),
     "grid axis not stored": (replace(K, grid=(*K.grid, Grid("b", 0, "T", 1))), "once for every"),
 }
 
@@ -165,3 +170,105 @@ def test_prune_removes_what_nothing_stores() -> None:
         body=(*extra, *kernel.body),
     )
     assert prune(grown) == kernel
+
+
+# --- stores in streams, residents read by coordinates, lanes of a stream
+
+OUTPUTS = streamed_outputs(5, 3, 7, 4, 3).kernel
+WINDOW = depthwise((1, 5, 6), 3, 1, (4, 4)).kernel
+TOTAL = total((3, 5), 4).kernel
+
+
+def with_stream(kernel: Kernel, change: Callable[[Stream], Stream]) -> Kernel:
+    return replace(kernel, body=tuple(change(s) if isinstance(s, Stream) else s for s in kernel.body))
+
+
+def with_last(stream: Stream, **changes: object) -> Stream:
+    last = replace(stream.body[-1], **changes)
+    return replace(stream, body=(*stream.body[:-1], last))
+
+
+def with_take(kernel: Kernel, **changes: object) -> Kernel:
+    return replace(
+        kernel, body=tuple(replace(s, **changes) if isinstance(s, Take) else s for s in kernel.body)
+    )
+
+
+NEW_MUTANTS: dict[str, tuple[Kernel, str]] = {
+    "stored once a chunk": (
+        with_stream(OUTPUTS, lambda s: with_last(s, index=("t", "c"))),
+        "stored once for every",
+    ),
+    "stored beyond the stream's end": (
+        with_stream(OUTPUTS, lambda s: with_last(s, mask="t.valid")),
+        "mask of `y`",
+    ),
+    "a value wider than its index": (
+        with_stream(OUTPUTS, lambda s: with_last(s, value="z")),
+        "more axes than its index",
+    ),
+    "a stream that skips": (
+        with_stream(OUTPUTS, lambda s: replace(s, visible="there")),
+        "skips chunks",
+    ),
+    "lanes of two streams": (replace(TOTAL, lanes=("j", "nothing")), "of one stream"),
+    "too few coordinates": (with_take(WINDOW, index=("utap", "vtap")), "not resident"),
+    "a source in lanes": (with_take(WINDOW, source="utap", index=("p",), kind="int"), "not resident"),
+    "a real coordinate": (with_take(WINDOW, index=("c", "K", "vtap")), "at no integers"),
+    "a take of another kind": (with_take(WINDOW, kind="int"), "changes the kind"),
+}
+
+
+@pytest.mark.parametrize("name", NEW_MUTANTS)
+def test_what_streams_and_takes_must_keep(name: str) -> None:
+    kernel, words = NEW_MUTANTS[name]
+    with pytest.raises(CompilerFault, match=words):
+        check_kernel(kernel)
+
+
+@pytest.mark.parametrize("kernel", [OUTPUTS, WINDOW, TOTAL], ids=lambda kernel: kernel.name)
+def test_they_are_well_formed_and_alive(kernel: Kernel) -> None:
+    check_kernel(kernel)
+    assert prune(kernel) == kernel
+
+
+def test_a_take_is_text() -> None:
+    assert "  X_at[b, c, h, p, w_, q] = take X[c, utap, vtap]" in str(WINDOW).splitlines()
+
+
+def test_outputs_streamed_mean_a_product() -> None:
+    case = streamed_outputs(5, 3, 7, 4, 3)
+    x, g, weight, bias, _ = (tensor.double() for tensor in case.tensors)
+    torch.testing.assert_close(run(case.kernel, case.tensors, case.sizes), [(x * g) @ weight.T + bias])
+
+
+def test_a_halo_tile_means_a_convolution() -> None:
+    case = depthwise((2, 5, 6), 3, 1, (4, 4))
+    x, weight, _ = (tensor.double() for tensor in case.tensors)
+    y = torch.nn.functional.conv2d(x, weight[:, None], padding=1, groups=3)
+    torch.testing.assert_close(run(case.kernel, case.tensors, case.sizes), [y - y.mean(1, keepdim=True)])
+
+
+def test_lanes_of_a_stream_mean_a_total() -> None:
+    case = total((3, 5), 4)
+    torch.testing.assert_close(run(case.kernel, case.tensors, case.sizes), [case.tensors[0].double().sum()])
+
+
+def test_what_a_stream_does_not_change_stands_before_it() -> None:
+    builder = Builder("float32")
+    t, s = builder.axis("t"), builder.axis("s")
+    x = builder.buffer("x", 1, "real", "in")
+    acc = builder.carry("acc", (t,), "real")
+    builder.open((s,))
+    outer = builder.let("exp", builder.load(x, (t,), f"{t}.valid", "real"), kind="real")
+    inner = builder.load(x, (s,), f"{s}.valid", "real")
+    more = builder.let("add", acc, builder.let("mul", outer, inner, kind="real"), kind="real")
+    builder.close((StreamAxis(s, 0, 4, 1),), (Carry(acc, 0.0, more, (t,), "real"),), True)
+    after = builder.let("add", acc, 1.0, kind="real")
+    (block,) = builder.blocks
+    *before, stream, last = block.statements
+    assert [type(each) for each in before] == [Load, Let]
+    assert isinstance(stream, Stream)
+    assert [type(each) for each in stream.body] == [Load, Let, Let]
+    assert isinstance(last, Let)
+    assert last.name == after
