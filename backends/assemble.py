@@ -23,7 +23,7 @@ from . import triton_build
 from .cpp.produce import build as build_cpp
 from .executable import Built, Call, Executable, Result, Slot, ground, packs_of, shape_of
 
-CPU_LOOPS = 1
+CPU_LOOPS, GPU_LOOPS = 1, 256
 GPU_LANES, GPU_KEYS = 64, 64
 
 
@@ -32,7 +32,7 @@ def schedule_for(backend: str, target: CpuTarget, real: RealType) -> Schedule:
     if backend == "cpp":
         return Schedule(CPU_LOOPS, StreamSchedule(target.tile, target.run, False))
     keys = GPU_KEYS // 2 if real == "float64" else GPU_KEYS
-    return Schedule(GPU_LANES, StreamSchedule(GPU_LANES, keys, True))
+    return Schedule(GPU_LOOPS, StreamSchedule(GPU_LANES, keys, True))
 
 
 @dataclass(slots=True)

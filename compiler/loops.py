@@ -1,7 +1,7 @@
 """The plain schedule: one run of the kernel for every element of the result, reductions as loops.
 
 It is right for every group without scans and library forms, and makes no use of sharing between
-neighbours. On a GPU the last axis lies in lanes.
+neighbours. On a GPU the last axes lie in lanes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def loops_kernel(
     real: RealType,
     tile: int,
 ) -> Written:
-    """The kernel of a group. `tile` lanes lie along the last axis of the result (1: none)."""
+    """The kernel of a group. `tile` lanes lie along the last axes of the result (1: none)."""
     builder = Builder(real)
     lowering = Lowering(builder, known, {form: each for form, each in stored.items() if form != result.form})
     env: dict[Axis, Operand] = {axis: lowering.coordinate(axis) for axis in result.axes}
@@ -46,12 +46,27 @@ def loops_kernel(
     return Written.of(prune(kernel), numbers, tensors)
 
 
+def spread(count: int, axes: int) -> tuple[int, ...]:
+    """A power of two as a product of nearly equal ones, the later axes the larger."""
+    exponent = count.bit_length() - 1
+    return tuple(2 ** (exponent // axes + (1 if i >= axes - exponent % axes else 0)) for i in range(axes))
+
+
+MOST_TILED = 3
+"""Axes before the last three are taken one by one."""
+LAST = 16
+"""Neighbours in memory that a tile has along the last axis, where it has lanes along others too."""
+
+
 def _grid(lowering: Lowering, result: Stored, env: Mapping[Axis, Operand], tile: int) -> tuple[Grid, ...]:
-    """Every axis one by one, the last in tiles."""
-    last = len(result.axes) - 1
+    """The last axes in tiles, so that short ones do not leave the lanes empty; others one by one."""
+    tiled = result.axes[-MOST_TILED:]
+    last = min(tile, LAST) if len(tiled) > 1 else tile
+    before = spread(tile // last, len(tiled) - 1) if len(tiled) > 1 else ()
+    tiles = dict(zip(tiled, (*before, last), strict=True)) if tiled else {}
     return tuple(
-        Grid(str(env[axis]), lowering.low(axis), lowering.extent(axis), tile if i == last else 1)
-        for i, axis in enumerate(result.axes)
+        Grid(str(env[axis]), lowering.low(axis), lowering.extent(axis), tiles.get(axis, 1))
+        for axis in result.axes
     )
 
 

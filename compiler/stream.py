@@ -17,7 +17,7 @@ from ..dsl.program import Axis, Const, Coordinate, Form, Map
 from .attention_family import Attention, Key, Side
 from .kernel import Carry, Grid, Kernel, Local, Operand, RealType, StreamAxis
 from .kernel_builder import INF, Builder, Tile
-from .loops import store_result, stores
+from .loops import spread, store_result, stores
 from .lower import Env, Lowering
 from .plan import Stored
 from .prune import prune
@@ -33,12 +33,6 @@ class StreamSchedule:
     lanes: int
     keys: int
     flat: bool
-
-
-def spread(count: int, axes: int) -> tuple[int, ...]:
-    """A power of two as a product of nearly equal ones, the later axes the larger."""
-    exponent = count.bit_length() - 1
-    return tuple(2 ** (exponent // axes + (1 if i >= axes - exponent % axes else 0)) for i in range(axes))
 
 
 MOST_TILED = 3
