@@ -38,7 +38,7 @@ if TYPE_CHECKING:
         orthogonal as orthogonal, trunc_normal as trunc_normal, uniform as uniform,
         xavier_normal as xavier_normal, xavier_uniform as xavier_uniform,
     )
-    from .dsl.layers import Layer as Layer, layer as layer
+    from .dsl.layers import Layer as Layer, layer as layer, refuse as refuse
     from .dsl.pointwise import (
         ceil as ceil, conj as conj, cos as cos, cplx as cplx, erf as erf, exp as exp,
         expm1 as expm1, floor as floor, im as im, log as log, log1p as log1p, maximum as maximum,
@@ -66,7 +66,7 @@ _NAMES = {
         "Initialiser bernoulli constant gumbel kaiming_normal kaiming_uniform normal orthogonal "
         "trunc_normal uniform xavier_normal xavier_uniform"
     ),
-    "dsl.layers": "Layer layer",
+    "dsl.layers": "Layer layer refuse",
     "dsl.pointwise": (
         "ceil conj cos cplx erf exp expm1 floor im log log1p maximum minimum precise re relu round_ "
         "sigmoid sign sin sqrt tanh to_int to_real trunc"

@@ -5,6 +5,8 @@ def linear(x, src, dst, *, bias=True): ...
 linear(x, c, e, name="up")              # keys `up.weight`, `up.bias`
 linear(x, c, e, name="")                # spliced: `weight`, `bias`
 down = linear.once(name="down")         # one set of parameters, however often it is called
+
+A layer refuses an argument with `refuse`, whose place is the user's call.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from functools import update_wrapper
-from typing import Generic, TypeVar, cast
+from typing import Generic, NoReturn, TypeVar, cast
 
 from .errors import PlaitError
 from .mistakes import InvalidArgument, InvalidHeader, MissingName
@@ -71,6 +73,14 @@ class Shared(Generic[Result]):
 def layer(function: Callable[..., Result]) -> Layer[Result]:
     """Make a layer of a function over values and axes."""
     return Layer(function)
+
+
+def refuse(message: str, *helps: str) -> NoReturn:
+    """Refuse a Python argument of a layer: raises InvalidArgument at the user's expression.
+
+    `message` is one sentence without a full stop; `helps` say what would be legal.
+    """
+    raise InvalidArgument(message, at=here(), label="here", helps=helps)
 
 
 def _checked(name: str | None, layer: str) -> str:

@@ -1,7 +1,8 @@
 """Where the user stands: the span of the Python expression that called into plait.
 
-The innermost frame outside plait's own modules is the user's; the standard library and the examples
-are users too. Python keeps the exact columns of every instruction (PEP 657), so the span is the
+The innermost frame outside plait's own modules is the user's; the programs of the papers and the
+examples are users too, and the layers of the standard library are not: a mistake in a call of one is
+shown where it is called. Python keeps the exact columns of every instruction (PEP 657), so the span is the
 expression itself and not its line. A frame whose text is not to be had (`python -c`, `exec`, the
 plain prompt) has no span, and messages go without a place.
 """
@@ -18,7 +19,7 @@ from types import CodeType, FrameType
 from .source import Source, Span
 
 PACKAGE = __name__.split(".")[0]
-USERS = ("stdlib", "examples", "tests", "benchmarks")
+USERS = ("stdlib.papers", "examples", "tests", "benchmarks")
 """The parts of the package that are written in the language, as a user's module is."""
 
 Columns = tuple[int | None, int | None, int | None, int | None]
@@ -93,7 +94,8 @@ def _is_machinery(module: str) -> bool:
     first, *rest = module.split(".")
     if first == "click":  # between the command line and plait stands nobody's own line
         return True
-    return first == PACKAGE and (not rest or rest[0] not in USERS)
+    inside = ".".join(rest)
+    return first == PACKAGE and not any(inside == each or inside.startswith(f"{each}.") for each in USERS)
 
 
 def _remember(frame: FrameType) -> _Known:

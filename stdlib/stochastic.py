@@ -1,0 +1,29 @@
+"""Layers that draw in training and are the identity in eval."""
+
+from __future__ import annotations
+
+from .. import AxisValue, Value, bernoulli, draw, layer, mode, refuse
+
+
+@layer
+def drop_path(x: Value, batch: AxisValue, *, rate: float) -> Value:
+    """`x * keep[batch] / (1 - rate)` in training, keep being 1 with probability 1 - rate; x in eval.
+
+    Same axes as x. `keep` is the draw `<name>.keep`. Raises InvalidArgument for a rate outside 0 .. 1.
+    Source: stochastic depth, arXiv 1603.09382, section 3, scaled as in timm's `DropPath`.
+
+    >>> import torch
+    >>> from plait import axes, mixer
+    >>> b, c = axes("b c")
+    >>> @mixer("x[b, c] -> y[b, c]")
+    ... def dropped(x):
+    ...     return drop_path(x, b, rate=0.75, name="drop")
+    >>> net, x = dropped.module(backend="reference"), torch.ones(2, 1)
+    >>> net(x, **{"drop.keep": torch.tensor([1.0, 0.0])}).tolist(), net.eval()(x).tolist()
+    ([[4.0], [0.0]], [[1.0], [1.0]])
+    """
+    if not 0 <= rate < 1:
+        refuse(f"`rate` is at least 0 and below 1, and this is {rate!r}")
+    if rate == 0 or mode() == "eval":
+        return x
+    return x * draw("keep", batch, dist=bernoulli(1 - rate)) / (1 - rate)
