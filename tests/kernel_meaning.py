@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from plait.compiler.interpret import OPERATIONS
-from plait.compiler.kernel import Dot, Fold, Kernel, Let, Load, Operand, Statement, Store, Stream, Take
+from plait.compiler.kernel import Carry, Dot, Fold, Kernel, Let, Load, Operand, Statement, Store, Stream, Take
 from plait.compiler.partial import DTYPES, HIGHEST, KINDS, LOWEST
 from plait.dsl.ops import Kind, join
 
@@ -188,12 +188,20 @@ class Meaning:
 
     def stream(self, stream: Stream) -> None:
         for carry in stream.carries:
-            self.scope[carry.name] = self.value(carry.init)
+            self.scope[carry.name] = self.carried(carry, carry.init)
         for _ in self.chunks(stream, 0):
             self.body(stream.body)
-            following = [self.value(carry.next) for carry in stream.carries]
+            following = [self.carried(carry, carry.next) for carry in stream.carries]
             for carry, value in zip(stream.carries, following, strict=True):
                 self.scope[carry.name] = value
+
+    def carried(self, carry: Carry, operand: Operand) -> Value:
+        """An operand without the axes of one coordinate that its carry lacks."""
+        value = self.value(operand)
+        kept = tuple(axis for axis in value.axes if axis in carry.axes)
+        lost = tuple(axis for axis in value.axes if axis not in carry.axes)
+        data = value.over((*kept, *lost))
+        return Value(kept, data.reshape(data.shape[: len(kept)]))
 
     def chunks(self, stream: Stream, at: int) -> Iterator[None]:
         """Set the coordinates of one chunk after the other, outer axis slowest."""
