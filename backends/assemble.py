@@ -12,9 +12,9 @@ from ..compiler.interpret import evaluate
 from ..compiler.kernel import Kernel, RealType
 from ..compiler.memory import operands_of
 from ..compiler.partial import DTYPES, Partial
-from ..compiler.pipeline import Planned, Schedule, plan_program, shape_forms, write_kernels
+from ..compiler.pipeline import Planned, plan_program, shape_forms, write_kernels
 from ..compiler.plan import Group, Stored
-from ..compiler.stream import StreamSchedule
+from ..compiler.schedule import Schedule, StreamSchedule
 from ..compiler.target import CpuTarget, this_cpu
 from ..compiler.written import Written
 from ..dsl.program import Axis, Form, Item, Leaf, Program, walk

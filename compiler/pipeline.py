@@ -23,20 +23,13 @@ from .fuse import Fusion
 from .kernel import RealType
 from .loops import loops_kernel
 from .plan import Group, Plan, Stored
+from .schedule import Schedule
 from .simplify import simplify
-from .stream import StreamSchedule, stream_kernel
+from .stream import stream_kernel
 from .to_fx import to_fx
 from .written import Written
 
 Dump = Callable[[str, object], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Schedule:
-    """The numbers of a backend: lanes of the plain schedule, and those of the streaming one."""
-
-    loop_lanes: int
-    stream: StreamSchedule
 
 
 @dataclass(slots=True)

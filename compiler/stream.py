@@ -21,19 +21,9 @@ from .loops import spread, store_result, stores
 from .lower import Env, Lowering
 from .plan import Stored
 from .prune import prune
+from .schedule import StreamSchedule
 from .work import word_of
 from .written import Written
-
-
-@dataclass(frozen=True, slots=True)
-class StreamSchedule:
-    """`lanes` queries a tile and `keys` keys a chunk; `flat` spreads a chunk over all key axes,
-    otherwise it is a run along the last one."""
-
-    lanes: int
-    keys: int
-    flat: bool
-
 
 MOST_TILED = 3
 """Lane axes beyond the last three are taken one by one."""

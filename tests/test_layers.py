@@ -44,7 +44,7 @@ LAYERS: tuple[tuple[str, str], ...] = (
     # which values are stored
     ("compiler", "graphs plan work check_plan attention_family fuse"),
     # the second waist, and what makes one
-    ("compiler", "kernel check_kernel kernel_builder written prune reductions lower loops stream target"),
+    ("compiler", "kernel check_kernel kernel_builder written prune reductions lower loops schedule stream target"),
     ("compiler", "pipeline explain"),
     # what needs no printer: a call that finds its kernels in the cache
     ("backends", "reference derivatives executable kernel_graph cache"),

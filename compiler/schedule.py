@@ -1,0 +1,89 @@
+"""The numbers that a machine gives to the schedules: records.
+
+The tile schedule (`tiles.py`) writes one Kernel a group from four roles of axes (`roles.py`): lanes,
+outputs, resident axes and the grid. What differs between machines is in `TileSchedule`:
+
+    CPU   outputs are streamed past a resident tile of the input, the store inside the stream, so that
+          what comes before a contraction is computed once a tile; halos of windows are staged
+    GPU   outputs are rows of the grid, contractions stream in chunks that are powers of two and carry
+          their sums; nothing is staged by hand, taps are loaded where they are read
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class StreamSchedule:
+    """`lanes` queries a tile and `keys` keys a chunk; `flat` spreads a chunk over all key axes,
+    otherwise it is a run along the last one."""
+
+    lanes: int
+    keys: int
+    flat: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TileSchedule:
+    """`width` lanes a tile, `run` of them along the last lane axis where a tile has two; `outputs` rows
+    of a contraction at a time; `chunk` entries of a reduced axis at a time.
+
+    `streamed_outputs`  the outputs of a contraction are a stream with the store inside (CPU), or rows
+                        of the grid (GPU)
+    `halo`              windows are staged as tiles with their halo, taps read by `Take`
+    `resident`          the most entries of one axis that stay for a whole tile
+    `depth`             the most reals a lane that a contraction may keep resident at full width; beyond
+                        it the tile is made narrower, down to `least_width`
+    """
+
+    width: int
+    run: int
+    least_width: int
+    outputs: int
+    chunk: int
+    resident: int
+    depth: int
+    streamed_outputs: bool
+    halo: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """The numbers of a backend: lanes of plain loops, those of streaming attention, and of tiles; a
+    backend without tiles writes everything else as plain loops."""
+
+    loop_lanes: int
+    stream: StreamSchedule
+    tiles: TileSchedule | None = None
+
+
+def cpu_tiles(vector_bytes: int, real_bytes: int) -> TileSchedule:
+    """Tiles for vectors of so many bytes: eight of them to the full width."""
+    vector = max(vector_bytes // real_bytes, 2)
+    return TileSchedule(
+        width=8 * vector,
+        run=2 * vector,
+        least_width=2 * vector,
+        outputs=48,
+        chunk=4 * vector,
+        resident=8192,
+        depth=4096 // real_bytes,
+        streamed_outputs=True,
+        halo=True,
+    )
+
+
+def gpu_tiles(real_bytes: int) -> TileSchedule:
+    """Tiles of 64 rows; chunks that keep both sides of a `tl.dot` in registers."""
+    return TileSchedule(
+        width=64,
+        run=16,
+        least_width=64,
+        outputs=64 if real_bytes < 8 else 32,
+        chunk=32,
+        resident=0,
+        depth=0,
+        streamed_outputs=False,
+        halo=False,
+    )
