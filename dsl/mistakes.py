@@ -109,6 +109,10 @@ class WrongDevice(PlaitError, ValueError):
     """Tensors of one call lie on different devices, or on one that the backend cannot use."""
 
 
+class StateMismatch(PlaitError, ValueError):
+    """The tensors given for a module are not those that it holds: a key or a shape differs."""
+
+
 class UnknownBackend(PlaitError, ValueError):
     """There is no such backend, or it cannot run here."""
 
