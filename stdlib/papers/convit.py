@@ -8,6 +8,7 @@ from __future__ import annotations
 from math import isqrt
 
 from ... import AxisValue, Value, axes, axis, layer, mixer, param, require, sigmoid, softmax, trunc_normal
+from ..attention import attention
 from ..catalogue import Operator, Settled
 from ..linears import linear, mlp
 from ..norms import layer_norm
@@ -50,8 +51,7 @@ def self_attention(x: Value, m: AxisValue, e: AxisValue, *, scale: float, bias: 
     z, t = axis("z", 3), n.like("t")
     qkv = linear(x, c, (z, m, e), bias=bias, init=TRUNCATED, name="qkv")
     q, k, v = qkv[{z: 0}], qkv[{z: 1, n: t}], qkv[{z: 2, n: t}]
-    a = softmax((q * k).sum(e) * scale, over=t)
-    return linear((a * v).sum(t), (m, e), c, init=TRUNCATED, name="proj")
+    return linear(attention(q, k, v, t, e, scale=scale), (m, e), c, init=TRUNCATED, name="proj")
 
 
 def heads_of(heads: int) -> tuple[AxisValue, AxisValue]:

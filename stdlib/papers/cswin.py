@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from math import isqrt
 from typing import TYPE_CHECKING, Literal
 
-from ... import AxisValue, Value, axes, axis, cdiv, layer, mixer, near, param, require, softmax, trunc_normal
+from ... import AxisValue, Value, axes, axis, cdiv, layer, mixer, near, param, require, trunc_normal
+from ..attention import attention
 from ..catalogue import Operator, Settled
 from ..linears import linear, mlp
 from ..norms import layer_norm
@@ -73,10 +74,10 @@ def stripe_attention(
         q, k, v = (each[down.apart | across.apart] for each in (q, k, v))
     if down.padded or across.padded:
         k, v = k.otherwise(0), v.otherwise(0)
-    a = softmax((q * k[{p: p2, s: s2}]).sum(e) * scale, over=(p2, s2))
+    attended = attention(q, k[{p: p2, s: s2}], v[{p: p2, s: s2}], (p2, s2), e, scale=scale)
     weight = param("get_v.weight", (m, e), 1, dp, ds)
     lepe = (weight * v[p + dp, s + ds]).sum(dp, ds) + param("get_v.bias", (m, e), init=0)
-    y = (a * v[{p: p2, s: s2}]).sum(p2, s2) + lepe
+    y = attended + lepe
     return y[down.together | across.together] if rows or columns else y
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
-from ... import Value, axes, axis, layer, mixer, param, require, softmax, trunc_normal, uniform
+from ... import Value, axes, axis, layer, mixer, param, require, trunc_normal, uniform
 from ..activations import star_relu
+from ..attention import attention
 from ..catalogue import Operator, Settled
 from ..convolutions import depthwise_convolution, window_size
 from ..linears import linear
@@ -61,14 +62,14 @@ def separable_convolution(
 
 
 @layer
-def attention(x: Value, *, heads: int, width: int, qkv_bias: bool, proj_bias: bool) -> Value:
+def self_attention(x: Value, *, heads: int, width: int, qkv_bias: bool, proj_bias: bool) -> Value:
     """`softmax(q k / sqrt(width)) v` over all tokens, `heads` of them `width` wide. Code: `Attention`."""
     z, m, e = axis("z", 3), axis("m", heads), axis("e", width)
     y, u = h.like("y"), w.like("u")
     qkv = linear(x, c, (z, m, e), bias=qkv_bias, init=TRUNCATED, name="qkv")
     q, k, v = qkv[{z: 0}], qkv[{z: 1, h: y, w: u}], qkv[{z: 2, h: y, w: u}]
-    a = softmax((q * k).sum(e) * width**-0.5, over=(y, u))
-    return linear((a * v).sum(y, u), (m, e), c, bias=proj_bias, init=TRUNCATED, name="proj")
+    y = attention(q, k, v, (y, u), e, scale=width**-0.5)
+    return linear(y, (m, e), c, bias=proj_bias, init=TRUNCATED, name="proj")
 
 
 def mixed(n: Value, token_mixer: str, *, tokens: int, size: int, heads: int, width: int) -> Value:
@@ -83,7 +84,9 @@ def mixed(n: Value, token_mixer: str, *, tokens: int, size: int, heads: int, wid
                 n, expansion=2, kernel=7, padding=3, bias=False, second=False, name="token_mixer"
             )
         case "Attention":
-            return attention(n, heads=heads, width=width, qkv_bias=False, proj_bias=False, name="token_mixer")
+            return self_attention(
+                n, heads=heads, width=width, qkv_bias=False, proj_bias=False, name="token_mixer"
+            )
         case _:
             return n
 
@@ -154,7 +157,7 @@ def metaformer_attention(
     x: Value, *, heads: int = 2, width: int = 32, qkv_bias: bool = False, proj_bias: bool = False
 ) -> Value:
     """Self-attention over all pixels. Paper: section 3.3, CAFormer. Code: `Attention`."""
-    return attention(x, heads=heads, width=width, qkv_bias=qkv_bias, proj_bias=proj_bias, name="")
+    return self_attention(x, heads=heads, width=width, qkv_bias=qkv_bias, proj_bias=proj_bias, name="")
 
 
 @mixer("x[b, h, w, c] -> out[b, h, w, c]")
