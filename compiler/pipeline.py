@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from torch.fx import GraphModule
 
@@ -141,7 +141,7 @@ def write_kernels(
         if group.family == "reference":
             continue
         try:
-            made = _write(group, planned, stored, known, real, schedule)
+            made = _apart(_write(group, planned, stored, known, real, schedule), written)
             if verify or verifying():
                 check_kernel(made.kernel)
         except (PlaitError, CompilerFault):
@@ -153,6 +153,16 @@ def write_kernels(
         if dump is not None:
             dump("schedule", made.kernel)
     return written
+
+
+def _apart(made: Written, others: Mapping[str, Written]) -> Written:
+    """The kernel under a name of its own: names that differ in what no identifier may hold become one."""
+    taken = {each.kernel.name for each in others.values()}
+    name, i = made.kernel.name, 1
+    while name in taken:
+        i += 1
+        name = f"{made.kernel.name}_{i}"
+    return made if name == made.kernel.name else replace(made, kernel=replace(made.kernel, name=name))
 
 
 def _write(
