@@ -21,7 +21,7 @@ INLINE vec load(const real *p) { vec r; memcpy(&r, p, sizeof r); return r; }
 INLINE void store(real *p, vec v) { memcpy(p, &v, sizeof v); }
 INLINE vec to_real(ivec x) { return __builtin_convertvector(x, vec); }
 INLINE mask to_mask(imask x) { return __builtin_convertvector(x, mask); }
-INLINE bool any_lane(mask m) { for (int i = 0; i < LANES; i++) if (m[i]) return true; return false; }
+INLINE bool any_lane(mask m) { unsigned long w[sizeof m / 8], r = 0; memcpy(w, &m, sizeof m); for (unsigned i = 0; i < sizeof m / 8; i++) r |= w[i]; return r != 0; }
 // maximum and minimum hand on a NaN from either side, as torch does
 INLINE vec vmax(vec a, vec b) { vec r = a > b ? a : b; return a != a ? a : r; }
 INLINE vec vmin(vec a, vec b) { vec r = a < b ? a : b; return a != a ? a : r; }
@@ -36,12 +36,6 @@ INLINE long floordiv(long a, long b) { if (b == 0) return NO_INTEGER; if (b == -
 INLINE long floormod(long a, long b) { if (b == 0) return NO_INTEGER; if (b == -1) return 0; long r = a % b; return r + ((r != 0 && ((r < 0) != (b < 0))) ? b : 0); }
 INLINE ivec floordiv(ivec a, ivec b) { ivec r = {}; for (int i = 0; i < LANES; i++) r[i] = (inum)floordiv((long)a[i], (long)b[i]); return r; }
 INLINE ivec floormod(ivec a, ivec b) { ivec r = {}; for (int i = 0; i < LANES; i++) r[i] = (inum)floormod((long)a[i], (long)b[i]); return r; }
-#define LANEWISE(name, expression) INLINE vec name(vec x) { vec r = {}; for (int i = 0; i < LANES; i++) { real e = x[i]; r[i] = expression; } return r; }
-LANEWISE(vlog, std::log(e)) LANEWISE(vlog1p, std::log1p(e)) LANEWISE(vexpm1, std::expm1(e)) LANEWISE(vsqrt, std::sqrt(e)) LANEWISE(vsin, std::sin(e))
-LANEWISE(vcos, std::cos(e)) LANEWISE(vtanh, std::tanh(e)) LANEWISE(verf, std::erf(e)) LANEWISE(vfloor, std::floor(e)) LANEWISE(vceil, std::ceil(e))
-LANEWISE(vtrunc, std::trunc(e)) LANEWISE(vround, std::nearbyint(e))
-INLINE vec vpow(vec a, vec b) { vec r = {}; for (int i = 0; i < LANES; i++) r[i] = std::pow(a[i], b[i]); return r; }
-INLINE real ssigmoid(real x) { return 1 / (1 + std::exp(-x)); }
 INLINE long ipow(long a, long n) { long r = 1; for (; n > 0; n--) r *= a; return r; }
 INLINE real rpow(real a, int n) { real r = 1; for (; n; n >>= 1, a *= a) if (n & 1) r *= a; return r; }
 INLINE vec vabs(vec x) { vec r = x < 0 ? -x : x; return x == 0 ? vec{} : r; }
@@ -49,34 +43,6 @@ template <class T> INLINE T sabs(T x) { return x < 0 ? -x : (x == 0 ? T(0) : x);
 template <class T> INLINE T ssign(T x) { return T((x > 0) - (x < 0)); }
 INLINE vec vsign(vec x) { return x > 0 ? all(1) : (x < 0 ? all(-1) : vec{}); }
 INLINE ivec vwhole(vec x) { ivec r = {}; for (int i = 0; i < LANES; i++) r[i] = (inum)whole(x[i]); return r; }
-// exp: n = round(x / ln 2) by the rounding of a large sum, a Taylor polynomial on what is left (|f| <= 0.347), 2^n in two factors so that
-// results below the normal range are rounded, not flushed. Relative error below 2e-7 (float) and 4e-16 (double).
-INLINE vec vexp(vec x) {
-  constexpr bool wide = sizeof(real) == 8;
-  constexpr real big = wide ? real(6755399441055744.0) : real(12582912.0);
-  typedef mask bits;
-  x = x < real(wide ? -746 : -104) ? all(real(wide ? -746 : -104)) : x;
-  x = x > real(wide ? 710 : 89) ? all(real(wide ? 710 : 89)) : x;
-  vec t = x * real(1.44269504088896340736) + big;
-  bits n, zero; vec b = all(big);
-  memcpy(&n, &t, sizeof n); memcpy(&zero, &b, sizeof zero);
-  n -= zero;
-  vec m = t - big;
-  vec f = x - m * real(wide ? 0.69314718036912381649 : 0.693145751953125);
-  f -= m * real(wide ? 1.9082149292705877e-10 : 1.42860682030941723212e-6);
-  vec p;
-  if (wide) {
-    p = all(real(1.0 / 479001600)); p = p * f + real(1.0 / 39916800); p = p * f + real(1.0 / 3628800); p = p * f + real(1.0 / 362880);
-    p = p * f + real(1.0 / 40320); p = p * f + real(1.0 / 5040);
-  } else p = all(real(1.0 / 5040));
-  p = p * f + real(1.0 / 720); p = p * f + real(1.0 / 120); p = p * f + real(1.0 / 24); p = p * f + real(1.0 / 6); p = p * f + real(0.5);
-  p = p * f + real(1); p = p * f + real(1);
-  constexpr int shift = wide ? 52 : 23, bias = wide ? 1023 : 127;
-  bits half = n >> 1, e1 = (half + bias) << shift, e2 = (n - half + bias) << shift;
-  vec s1, s2; memcpy(&s1, &e1, sizeof s1); memcpy(&s2, &e2, sizeof s2);
-  return p * s1 * s2;
-}
-INLINE vec vsigmoid(vec x) { return real(1) / (real(1) + vexp(-x)); }
 // C[r][lanes] = sum_k A[r][k] * B[k * M + lanes] (+ C[r][lanes] * scale[lanes]): R rows by W vectors stay in registers, A is read in place
 // by broadcast. One of its two strides is 1, which one is ALONG (0: rows are `step` apart, 1: entries of a row are); INIT says how C starts
 // (0: at nothing, 1: at C, 2: at C * scale).
