@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -13,9 +14,20 @@ from torch import Tensor
 
 from .pool import pool
 
+_forked: list[bool] = []
+"""Holds something in a child of a fork."""
+
+os.register_at_fork(after_in_child=lambda: _forked.append(True))
+
+
+def runner(threads: int) -> int:
+    """The address of what runs a kernel on this many threads. In a forked child that is a pool of our own:
+    libgomp's threads stayed with the parent, and it would wait for them for ever."""
+    return pool() if _forked and threads > 1 else torchs_runner()
+
 
 @cache
-def runner() -> int:
+def torchs_runner() -> int:
     """The address of GOMP_parallel in the libgomp that torch has loaded, so that torch's threads and
     its thread settings hold; where torch brings none, a pool of our own with the same signature."""
     for path in sorted((Path(torch.__file__).parent / "lib").glob("libgomp*.so*")):
@@ -65,7 +77,8 @@ class Built:
     def launch(self, tensors: Sequence[Tensor], numbers: ctypes.Array[ctypes.c_long]) -> None:
         """Run on prepared numbers."""
         buffers = (ctypes.c_void_p * len(tensors))(*[tensor.data_ptr() for tensor in tensors])
-        self.function()(buffers, numbers, runner(), torch.get_num_threads())
+        threads = torch.get_num_threads()
+        self.function()(buffers, numbers, runner(threads), threads)
 
     def __call__(self, tensors: Sequence[Tensor], sizes: Sequence[int]) -> None:
         self.launch(tensors, self.prepare(tensors, sizes))
