@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from math import isfinite
 from textwrap import indent
 
@@ -222,4 +223,22 @@ class Lines:
             if not line.lstrip().startswith("#"):
                 read.update(re.findall(r"\w+", line.split("=", 1)[1] if name is not None else line))
             kept.append(line)
-        return "\n".join(reversed(kept))
+        return "\n".join(_filled(kept[::-1]))
+
+
+def _filled(lines: list[str]) -> Iterator[str]:
+    """The lines, with `pass` below each head that has no statement left: of a stream, perhaps nothing
+    changes from chunk to chunk."""
+    code = [i for i, line in enumerate(lines) if line.strip() and not line.lstrip().startswith("#")]
+    following = dict(pairwise(code))
+    for i, line in enumerate(lines):
+        yield line
+        if i in following or i == code[-1]:
+            depth = _depth(line)
+            below = following.get(i)
+            if line.endswith(":") and (below is None or _depth(lines[below]) <= depth):
+                yield " " * (depth + 4) + "pass"
+
+
+def _depth(line: str) -> int:
+    return len(line) - len(line.lstrip(" "))
