@@ -7,7 +7,7 @@ another size than the input the caller makes its axes and passes them as `into`,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from .. import AxisValue, Value, axis, clamp, layer, param, reflect, refuse, require, span
@@ -31,8 +31,11 @@ def window_size(
     >>> window_size(224, 7, stride=2, padding=3), window_size(5, 2, stride=2, ceil_mode=True)
     (112, 3)
     """
-    room = size + (2 * padding - dilation * (kernel - 1) - 1)
-    return (room + (stride - 1 if ceil_mode else 0)) // stride + 1
+    room = size - kernel if dilation == 1 else size - dilation * (kernel - 1) - 1
+    room = room + 2 * padding if padding else room
+    if stride == 1:
+        return room + 1
+    return (room + (stride - 1) if ceil_mode else room) // stride + 1
 
 
 def transposed_size(
@@ -54,12 +57,14 @@ class Windows:
 
     taps: tuple[AxisValue, ...]
     read: dict[AxisValue, Value]
-    border: str
+    zeros: bool
+    """Whether an absent tap must be read as 0, since a window may lie outside as a whole."""
 
-    def of(self, x: Value) -> Value:
-        """x at the taps; outside the input what the border says."""
-        read = x[self.read]
-        return read.otherwise(0) if self.border == "zero" else read
+    def of(self, x: Value, also: Mapping[AxisValue, Value] | None = None) -> Value:
+        """x at the taps, and at the indices of `also`. One outside the input is what the border says: absent for
+        "absent" and, where each window has a tap inside, for "zero", which then is the same under a sum."""
+        read = x[{**(also or {}), **self.read}]
+        return read.otherwise(0) if self.zeros else read
 
 
 def windows(
@@ -81,7 +86,7 @@ def windows(
     >>> print(neighbours.program())
     mixer neighbours(x[h]) -> y[h]:
       span dh: -1, 2
-      y = sum[dh](x[h+dh] otherwise 0)
+      y = sum[dh](x[h+dh])
     """
     axes = listed(over)
     targets = axes if into is None else listed(into)
@@ -100,7 +105,9 @@ def windows(
         tap, index = _tap(target, kernels[number], strides[number], paddings[number], dilations[number], own)
         taps.append(tap)
         read[own] = _bordered(index, own, border)
-    return Windows(tuple(taps), read, border)
+    centred = all(p % d == 0 and p // d < k for k, p, d in zip(kernels, paddings, dilations, strict=True))
+    inside = not any(paddings) or (into is None and centred)
+    return Windows(tuple(taps), read, border == "zero" and not inside)
 
 
 def _paddings(
@@ -117,7 +124,8 @@ def _tap(
 ) -> tuple[AxisValue, Value]:
     """The axis of the taps, counted from the centre where the padding allows it, and the index they read."""
     left, rest = divmod(padding, dilation)
-    tap = span(f"d{own.axis.name}", -left, kernel - left)
+    name = f"d{own.axis.name}"
+    tap = span(name, -left, kernel - left) if left else axis(name, kernel)
     index = (target if stride == 1 else stride * target) + (tap if dilation == 1 else dilation * tap)
     return tap, index - rest if rest else index
 
@@ -170,7 +178,7 @@ def convolution(
         inner = axis(f"{source.axis.name}_in", source.size // groups)
         index = target // (target.size // groups) * inner.size + inner
     weight = param("weight", target, inner, *window.taps, init=init)
-    y = (weight * window.of(x[{source: index}])).sum(inner, window.taps)
+    y = (weight * window.of(x, {source: index})).sum(inner, window.taps)
     return y + param("bias", target, init=0) if bias else y
 
 
@@ -242,19 +250,19 @@ def transposed_convolution(
         if strides[number] > 1:
             hit = place % strides[number] == 0
             met = hit if met is None else met & hit
-    y = _spread(x[read], source, target, taps, groups, met, init)
+    y = _spread(x, read, source, target, taps, groups, met, init)
     return (y + param("bias", target, init=0)) if bias else y
 
 
 def _spread(
-    taken: Value, source: AxisValue, target: AxisValue, taps: Sequence[AxisValue], groups: int, met: Value | None,
-    init: Init,
+    x: Value, read: Mapping[AxisValue, Value], source: AxisValue, target: AxisValue, taps: Sequence[AxisValue],
+    groups: int, met: Value | None, init: Init,
 ) -> Value:  # fmt: skip
     """The sum over the channels and the taps of a transposed convolution; 0 where no tap meets the index."""
     if groups == 1:
         inner = source.like()
         weight = param("weight", inner, target, *taps, init=init)
-        product = weight * taken[{source: inner}]
+        product = weight * x[{source: inner, **read}]
     else:
         require(source.size % groups == 0, target.size % groups == 0)
         outer = axis(f"{target.axis.name}_out", target.size // groups)
@@ -262,5 +270,5 @@ def _spread(
         stored = source.like()
         index = target // outer.size * inner.size + inner
         weight = param("weight", stored, outer, *taps, init=init)
-        product = weight[{stored: index, outer: target % outer.size}] * taken[{source: index}]
+        product = weight[{stored: index, outer: target % outer.size}] * x[{source: index, **read}]
     return product.sum(inner, tuple(taps), where=met).otherwise(0)

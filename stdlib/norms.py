@@ -31,7 +31,7 @@ def standardize(
     """`(x - mean) / sqrt(var + eps)`, where var is `sum((x - mean)**2) / (count - correction)`.
 
     Same axes as x. `eps_in="deviation"` divides by `sqrt(var) + eps` instead (CNM divides so, by the unbiased
-    deviation: `correction=1`). `where` leaves entries out of both statistics. Raises InvalidArgument for
+    deviation: `correction=1`). `where` leaves entries out of both statistics; y is absent where none is left. Raises InvalidArgument for
     another `eps_in`. Source: layer normalisation, arXiv 1607.06450, equation 3.
 
     >>> import torch
@@ -159,8 +159,8 @@ def batch_norm(
 
     Same axes as x; parameters and buffers are over the channels. In training `running_mean` moves to the mean
     and `running_var` to the unbiased variance by `momentum` (None: the average of all calls), and
-    `num_batches_tracked` counts. `running=False` has no buffers and takes the batch's statistics in both modes;
-    `where` leaves entries out of them. Where `over` has no `...` it must hold two entries at least
+    `num_batches_tracked` counts. `running=False` has no buffers and takes the batch's statistics in both modes.
+    `where` leaves entries out of them; a channel of which nothing is left keeps its buffers, and its y is absent. Where `over` has no `...` it must hold two entries at least
     (RequirementFailed); where it has, one entry gives a running variance of NaN.
     Source: arXiv 1502.03167, algorithm 1; torch.nn.BatchNorm2d.
 
@@ -200,8 +200,15 @@ def _track(
     calls = buffer("num_batches_tracked", kind="int")
     count = x.count(over, where=where)
     share = 1 / (calls + 1) if momentum is None else momentum
-    update(known_mean, (1 - share) * known_mean + share * mean)
-    update(known_variance, (1 - share) * known_variance + share * (variance * count / (count - 1)))
+    moved_mean = (1 - share) * known_mean + share * mean
+    moved_variance = (1 - share) * known_variance + share * (variance * count / (count - 1))
+    if where is not None:
+        moved_mean, moved_variance = (
+            moved_mean.otherwise(known_mean),
+            moved_variance.otherwise(known_variance),
+        )
+    update(known_mean, moved_mean)
+    update(known_variance, moved_variance)
     update(calls, calls + 1)
 
 
