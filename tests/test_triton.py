@@ -19,7 +19,18 @@ from torch import Tensor
 import kernel_meaning
 from interpreting import Interpreting
 from kernel_corners import CORNERS
-from kernel_sketches import FOLDED, INF, Case, Sketch, circular, elementwise, folded
+from kernel_sketches import (
+    FOLDED,
+    INF,
+    Case,
+    Sketch,
+    circular,
+    depthwise,
+    elementwise,
+    folded,
+    streamed_outputs,
+    total,
+)
 from kernel_sketches import product as matrix_product
 from plait.backends.triton.layout import Layout
 from plait.backends.triton.names import unique
@@ -200,6 +211,21 @@ def test_powers_of_literals(triton: Interpreting, power: float) -> None:
 @pytest.mark.parametrize("kernel", CORNERS, ids=lambda kernel: kernel.__name__)
 def test_corners(triton: Interpreting, kernel: Callable[[], Case]) -> None:
     agrees(triton, kernel(), 64)
+
+
+@pytest.mark.parametrize("tile", [(1, 1), (4, 3), (16, 16)], ids=str)
+def test_stores_in_streams(triton: Interpreting, tile: tuple[int, int]) -> None:
+    agrees(triton, streamed_outputs(19, 17, 23, *tile), 17)
+
+
+@pytest.mark.parametrize("tile", [1, 4, 64])
+def test_lanes_of_a_stream(triton: Interpreting, tile: int) -> None:
+    agrees(triton, total((3, 21), tile), 63)
+
+
+def test_halo_tiles_are_refused() -> None:
+    with pytest.raises(CompilerFault, match="`X_at` reads a staged tile"):
+        print_triton(depthwise((2, 5, 6), 3, 1, (4, 4)).kernel, Options())
 
 
 @pytest.mark.parametrize(("op", "kind"), [(op, kind) for op, kinds in FOLDED.items() for kind in kinds])

@@ -28,6 +28,7 @@ from ...compiler.kernel import (
     Statement,
     Store,
     Stream,
+    Take,
     operands,
 )
 from ...dsl.errors import CompilerFault
@@ -185,6 +186,12 @@ class Layout:
                     inputs = self.join(*operands(statement))
                     self._name(statement, within(inputs, self.groups(statement.axes)))
                     self._contract(statement)
+                case Take():
+                    raise CompilerFault(
+                        "triton",
+                        f"`{statement.name}` reads a staged tile, which a block in registers cannot be",
+                        str(self.kernel),
+                    )
 
     def _name(self, statement: Let | Load | Fold | Dot, dims: Dims) -> None:
         self.values[statement.name] = dims

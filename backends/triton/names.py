@@ -20,6 +20,7 @@ from ...compiler.kernel import (
     Store,
     Stream,
     StreamAxis,
+    Take,
 )
 
 WORDS = frozenset("tl triton INT DOT INTERPRETED NO_INTEGER tile first_tile".split())
@@ -78,6 +79,9 @@ class Renaming:
                 changed = replace(
                     statement, index=tuple(read(x, names) for x in index), mask=read(mask, names)
                 )
+            case Take(source=source, index=index):
+                index = tuple(read(x, names) for x in index)
+                changed = replace(statement, source=_name(source, names), index=index)
             case Dot(left=left, right=right, over=over, init=init, scale=scale):
                 changed = replace(
                     statement,
