@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from .backends.autograd import Differentiable
+from .backends.cache import COMPILING
 from .backends.compiled import BackendName, OnUnfused
 from .backends.compiled import Compiled as Runner
 from .backends.registry import Shelf, untraced
@@ -130,11 +131,12 @@ class Calls:
     def prepare(self, without: tuple[str, ...], statics: tuple[tuple[str, Any], ...]) -> bool:
         """Compile for these static arguments and inputs left out."""
         key = repr((without, statics))
-        if not hasattr(self.made, key):
-            program = self.mixer.program(without=without, **dict(statics))
-            _check_owns_nothing(self.mixer, program)
-            same = (made for made in vars(self.made).values() if made.program is program)
-            setattr(self.made, key, next(same, None) or Compiled(Runner(program)))
+        with COMPILING:
+            if not hasattr(self.made, key):
+                program = self.mixer.program(without=without, **dict(statics))
+                _check_owns_nothing(self.mixer, program)
+                same = (made for made in vars(self.made).values() if made.program is program)
+                setattr(self.made, key, next(same, None) or Compiled(Runner(program)))
         return True
 
 

@@ -24,6 +24,7 @@ from ..dsl.ops import SMOOTH
 from ..dsl.program import BATCH, Coordinate, Place, Program, Reduce, Size, children
 from ..dsl.size_forms import program_axes
 from . import derivatives
+from .cache import COMPILING
 from .compiled import Compiled
 from .registry import DEVICES, Dims, Run, Tensors, operator, untraced
 from .shapes import Fakes
@@ -114,8 +115,9 @@ class Differentiable:
     @untraced
     def registered(self) -> bool:
         """Make the operator."""
-        if self.operator is None:
-            self.operator = operator(self)
+        with COMPILING:
+            if self.operator is None:
+                self.operator = operator(self)
         return True
 
     # --- what runs
@@ -156,15 +158,23 @@ class Differentiable:
         each input that it adds, in its order of outputs."""
         key = (derive.__name__, tuple(wrt), tuple(outputs))
         if key not in self._derived:
-            own = self.compiled
-            kept = tuple(each for each in own.program.outputs if each.name in outputs)
-            programs = derivatives()
-            program = derive(programs.apart(replace(own.program, outputs=kept, updates=())), wrt)
-            made = Differentiable(Compiled(program, own.backend, own.dtype, own.on_unfused, derived=True))
-            self._derived[key] = made, tuple(each.leaf.name for each in programs.added(own.program, program))
+            with COMPILING:
+                if key not in self._derived:
+                    self._derived[key] = self._derive(derive, wrt, outputs)
         derived, names = self._derived[key]
         given = dict(zip(self.names, tensors, strict=True)) | dict(zip(names, directions, strict=True))
         return list(derived(given).values())
+
+    def _derive(
+        self, derive: Derive, wrt: Sequence[str], outputs: Sequence[str]
+    ) -> tuple[Differentiable, tuple[str, ...]]:
+        """The derived program, and the names of the inputs that it adds."""
+        own = self.compiled
+        kept = tuple(each for each in own.program.outputs if each.name in outputs)
+        programs = derivatives()
+        program = derive(programs.apart(replace(own.program, outputs=kept, updates=())), wrt)
+        made = Differentiable(Compiled(program, own.backend, own.dtype, own.on_unfused, derived=True))
+        return made, tuple(each.leaf.name for each in programs.added(own.program, program))
 
     # --- vmap
 

@@ -14,9 +14,18 @@ import platform
 import tempfile
 from functools import cache
 from pathlib import Path
+from threading import RLock
 from typing import TypeVar
 
 T = TypeVar("T")
+
+COMPILING = RLock()
+"""Held while anything is traced, derived or built: threads that ask for one thing make it once. A fork
+waits for it, so that no child inherits a lock whose holder stayed with the parent."""
+
+os.register_at_fork(
+    before=COMPILING.acquire, after_in_parent=COMPILING.release, after_in_child=COMPILING.release
+)
 
 PACKAGE = Path(__file__).resolve().parent.parent
 SOURCES = (

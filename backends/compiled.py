@@ -23,7 +23,7 @@ from ..dsl.program import BATCH, Axis, Declaration, Form, Program
 from ..dsl.size_forms import Sizes, axis_range, evaluate_size
 from ..dsl.sizes import Binder, expand_batch
 from . import assembler, reference
-from .cache import digest, machine_digest, read_index, sources_digest, write_index
+from .cache import COMPILING, digest, machine_digest, read_index, sources_digest, write_index
 from .executable import LARGE, Call, Executable, dtype_of, unpack
 
 if TYPE_CHECKING:
@@ -119,10 +119,11 @@ class Compiled:
             backend, real = self._choose(given)
             if backend == "reference":
                 return self._reference(given)
-            prepared = self._prepare(given, backend, real)
-            if len(self._prepared) >= MOST_PREPARED:
-                self._prepared.clear()
-            self._prepared[key] = prepared
+            with COMPILING:
+                prepared = self._prepared.get(key) or self._prepare(given, backend, real)
+                if len(self._prepared) >= MOST_PREPARED:
+                    self._prepared.clear()
+                self._prepared[key] = prepared
         self.last = prepared
         for declaration, legal in prepared.indices:
             self._check_indices(declaration, legal, tensors)

@@ -22,6 +22,7 @@ from ..dsl.program import Declaration, Program
 from ..dsl.show import show
 from ..dsl.text_mixers import parse_mixers
 from .autograd import NARROW, Differentiable
+from .cache import COMPILING
 from .compiled import BackendName, Compiled, OnUnfused
 from .fill import declared_tensors, filled
 from .registry import Shelf, untraced
@@ -82,11 +83,12 @@ class Plans:
     @untraced
     def prepare(self, mode: str, without: Path) -> bool:
         """Make the plan for a mode and the optional inputs that are left out."""
-        if not hasattr(self.made, _choice(mode, without)):
-            program = self.source.program(mode=mode, without=without, **self.given)
-            same = (plan for plan in vars(self.made).values() if plan.program == program)
-            compiled = Compiled(program, self.backend, on_unfused=self.on_unfused)
-            setattr(self.made, _choice(mode, without), next(same, None) or _plan(program, compiled))
+        with COMPILING:
+            if not hasattr(self.made, _choice(mode, without)):
+                program = self.source.program(mode=mode, without=without, **self.given)
+                same = (plan for plan in vars(self.made).values() if plan.program == program)
+                compiled = Compiled(program, self.backend, on_unfused=self.on_unfused)
+                setattr(self.made, _choice(mode, without), next(same, None) or _plan(program, compiled))
         return True
 
     def plan(self, mode: str, without: Path = ()) -> Plan:
