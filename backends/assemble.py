@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -22,6 +22,8 @@ from ..dsl.size_forms import evaluate_size
 from . import triton_build
 from .cpp.produce import build as build_cpp
 from .executable import Built, Call, Executable, Result, Slot, ground, packs_of, shape_of
+from .precision import DTYPES as TORCH
+from .precision import Precision, dtype_of
 
 CPU_LOOPS, GPU_LOOPS = 1, 256
 GPU_LANES, GPU_KEYS = 64, 64
@@ -37,12 +39,13 @@ def schedule_for(backend: str, target: CpuTarget, real: RealType) -> Schedule:
 
 @dataclass(slots=True)
 class Reference:
-    """A step that the interpreter runs: one form on stored values."""
+    """A step that the interpreter runs: one form on stored values. Its reals are made as `real`."""
 
     name: str
     reason: str
     stored: Stored
     reads: dict[Form, Stored | None]
+    real: torch.dtype
 
     def __call__(self, tensors: Mapping[str, Tensor], sizes: Mapping[Axis, int]) -> dict[str, Tensor]:
         given: dict[Form, Partial] = {}
@@ -58,7 +61,7 @@ class Reference:
                 values[form] = given[form]
             else:
                 values[form] = evaluate(form, tuple(values[each] for each in operands_of(form)), dict(sizes))
-        return _tensors(self.stored, values[self.stored.form], tensors)
+        return _tensors(self.stored, values[self.stored.form], self.real)
 
 
 def _partial(form: Form, stored: Stored | None, tensors: Mapping[str, Tensor]) -> Partial:
@@ -69,13 +72,10 @@ def _partial(form: Form, stored: Stored | None, tensors: Mapping[str, Tensor]) -
     return Partial(stored.axes, data, tensors[f"{stored.name}?"] if stored.presence else None)
 
 
-def _tensors(stored: Stored, value: Partial, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    smooth = (t.dtype for t in tensors.values() if t.is_floating_point() or t.is_complex())
-    real = next(smooth, torch.float32).to_real()
-    narrowed = {torch.float64: real, torch.complex128: real.to_complex()}
+def _tensors(stored: Stored, value: Partial, real: torch.dtype) -> dict[str, Tensor]:
     order = [value.axes.index(axis) for axis in stored.axes]
     data = value.data.permute(order).contiguous()
-    made = {stored.name: data.to(narrowed.get(data.dtype, data.dtype))}
+    made = {stored.name: data.to(dtype_of(stored.form.kind, real))}
     if stored.presence:
         there = value.present if value.present is not None else torch.ones_like(data, dtype=torch.bool)
         made[f"{stored.name}?"] = there.permute(order) if value.present is not None else there
@@ -84,18 +84,18 @@ def _tensors(stored: Stored, value: Partial, tensors: Mapping[str, Tensor]) -> d
 
 @dataclass(slots=True)
 class Assembler:
-    """One program with explicit batch axes, for one backend and real type."""
+    """One program with explicit batch axes, for one backend and precision."""
 
     program: Program
     backend: str
-    real: RealType
+    precision: Precision
     target: CpuTarget = field(default_factory=this_cpu)
     _planned: Planned | None = field(default=None, repr=False)
 
     @property
     def planned(self) -> Planned:
         if self._planned is None:
-            self._planned = plan_program(self.program)
+            self._planned = plan_program(self.program, resident=False)
         return self._planned
 
     def shape_forms(self) -> tuple[Form, ...]:
@@ -106,12 +106,51 @@ class Assembler:
         return tuple(evaluate_size(form, sizes) for form in forms)
 
     def written(self, sizes: Mapping[Axis, int]) -> dict[str, Written]:
-        """The kernels for these sizes."""
-        axes = self.planned.shape_axes
+        """The kernels for these sizes, each buffer with the type that it is stored in."""
+        axes, real = self.planned.shape_axes, self.precision.computed
         known = dict(zip(axes, self.evaluate(self.shape_forms(), sizes), strict=True))
-        return write_kernels(
-            self.planned, known, self.real, schedule_for(self.backend, self.target, self.real)
+        made = write_kernels(self.planned, known, real, schedule_for(self.backend, self.target, real))
+        held = self._held()
+        return {name: self._narrowed(each, held) for name, each in made.items()}
+
+    def _narrowed(self, made: Written, held: Mapping[str, RealType]) -> Written:
+        """The kernel with the storage of what it reads and writes."""
+        if not self.precision.given and not held:
+            return made
+        given = dict(self.precision.given)
+        names = {group.result.form: group.result.name for group in self.planned.plan.groups}
+        buffers = tuple(
+            replace(buffer, real=given.get(form.name, buffer.real))
+            if isinstance(form, Leaf) and buffer.role == "in"
+            else replace(buffer, real=held.get(names[form], buffer.real))
+            for buffer, (form, _) in zip(made.kernel.buffers, made.tensors, strict=True)
         )
+        return replace(made, kernel=replace(made.kernel, buffers=buffers))
+
+    def _held(self) -> dict[str, RealType]:
+        """The stored values that kernels round as they store them: what is a result, of one dtype, and
+        is read by nothing else. Every other value lies there as it was computed."""
+        made = dict(self.precision.made)
+        if not made:
+            return {}
+        groups = self.planned.plan.groups
+        read = {form for group in groups for form in self._reads(group)}
+        wanted: dict[Form, set[RealType]] = {}
+        for name, form in self._results():
+            wanted.setdefault(form, set()).add(made.get(name, self.precision.computed))
+        return {
+            group.result.name: next(iter(wanted[group.result.form]))
+            for group in groups
+            if group.family != "reference"
+            and group.result.form not in read
+            and len(wanted.get(group.result.form, ())) == 1
+        }
+
+    def _results(self) -> list[tuple[str, Form]]:
+        """The name and the value of every output and update."""
+        program = self.planned.program
+        updates = [(f"update:{each.buffer.name}", each.value) for each in program.updates]
+        return [*((each.name, each.value) for each in program.outputs), *updates]
 
     def executable(self, sizes: Mapping[Axis, int], large: bool) -> Executable:
         """Write and build the kernels. Raises MissingCompiler."""
@@ -128,9 +167,11 @@ class Assembler:
                 steps.append(self._reference(group, stored))
         program = self.planned.program
         layouts = {each.leaf: each.items for each in program.buffers}
-        outputs = [_result(output.name, stored[output.value], output.items) for output in program.outputs]
-        outputs += [
-            _result(f"update:{u.buffer.name}", stored[u.value], layouts[u.buffer]) for u in program.updates
+        items = [each.items for each in program.outputs] + [layouts[each.buffer] for each in program.updates]
+        made, own = dict(self.precision.made), self.precision.computed
+        outputs = [
+            _result(name, stored[form], laid, TORCH[made.get(name, own)])
+            for (name, form), laid in zip(self._results(), items, strict=True)
         ]
         axes = tuple(sizes)
         return Executable(tuple(self._slots()), tuple(steps), tuple(outputs), axes)
@@ -147,33 +188,42 @@ class Assembler:
             names.append(f"{name}?" if presence else name)
         return Call(built, tuple(names), tuple(ground(form) for form in made.numbers))
 
-    def _reference(self, group: Group, stored: Mapping[Form, Stored]) -> Reference:
-        reads: dict[Form, Stored | None] = {}
+    def _reads(self, group: Group) -> list[Form]:
+        """The leaves and the stored values that a group reads."""
+        stored = {each.result.form for each in self.planned.plan.groups}
 
         def operands(form: Form) -> tuple[Form, ...]:
             return () if form in stored and form != group.result.form else operands_of(form)
 
-        for form in walk((group.result.form,), operands):
-            if form != group.result.form and (form in stored or isinstance(form, Leaf)):
-                reads[form] = None if isinstance(form, Leaf) else stored[form]
-        return Reference(group.result.name, group.reason, group.result, reads)
+        found = walk((group.result.form,), operands)
+        return [form for form in found if form != group.result.form and (form in stored or isinstance(form, Leaf))]
+
+    def _reference(self, group: Group, stored: Mapping[Form, Stored]) -> Reference:
+        reads = {form: None if isinstance(form, Leaf) else stored[form] for form in self._reads(group)}
+        return Reference(group.result.name, group.reason, group.result, reads, self.precision.dtype)
 
     def _slots(self) -> list[Slot]:
-        program = self.planned.program
+        program, own = self.planned.program, self.precision.dtype
+        given = {name: TORCH[real] for name, real in self.precision.given}
         slots = [
-            Slot(d.leaf.name, d.leaf.declared, shape_of(d.leaf.over), packs_of(d.items), True)
+            Slot(
+                d.leaf.name, d.leaf.declared, shape_of(d.leaf.over), packs_of(d.items), True,
+                given.get(d.leaf.name, own),
+            )
             for d in program.declarations
-        ]
+        ]  # fmt: skip
+        held = self._held()
         for group in self.planned.plan.groups:
             result = group.result
             shape, plain = shape_of(result.axes), (1,) * len(result.axes)
-            slots.append(Slot(result.name, result.form.kind, shape, plain, False))
+            real = TORCH[held[result.name]] if result.name in held else own
+            slots.append(Slot(result.name, result.form.kind, shape, plain, False, real))
             if result.presence:
-                slots.append(Slot(f"{result.name}?", "bool", shape, plain, False))
+                slots.append(Slot(f"{result.name}?", "bool", shape, plain, False, own))
         return slots
 
 
-def _result(name: str, stored: Stored, items: tuple[Item, ...]) -> Result:
+def _result(name: str, stored: Stored, items: tuple[Item, ...], real: torch.dtype) -> Result:
     """An output of a stored value in the layout of its declaration."""
     order = tuple(stored.axes.index(axis) for item in items for axis in item)
-    return Result(name, stored.name, order, packs_of(items))
+    return Result(name, stored.name, order, packs_of(items), dtype_of(stored.form.kind, real))

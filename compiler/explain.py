@@ -66,7 +66,7 @@ def _group(
     if sizes is not None:
         flops, traffic = (sum(term.at(sizes) for term in terms) for terms in (work, moved))
         lines.append(f"    intensity  {flops / max(traffic, 1):.1f} operations a byte")
-    if group.family == "loops" and group.reason:
+    if group.family == "tiles" and group.reason:
         lines.append(f"    not streamed: {group.reason}")
     return lines
 
@@ -75,8 +75,8 @@ def _family(group: Group) -> str:
     match group.family:
         case "stream":
             return "streaming softmax: queries in the lanes, keys pass by, no scores in memory"
-        case "loops":
-            return "plain loops over the result, reductions inside"
+        case "tiles":
+            return "tiles of the result, reductions inside"
         case "reference":
             return f"reference operation, because {group.reason}"
 

@@ -7,7 +7,7 @@ The rules, in the order in which they are asked for a value that another one rea
     outputs and updates are stored;
     what no kernel computes (scan, library, complex, data-dependent place) is a reference operation;
     a softmax sum of the streaming family takes its softmax and its scores into its own kernel;
-    a reduction is stored, unless its only reader is pointwise over exactly its axes;
+    a reduction is stored, unless it is computed once inside its reader (`tile_group.py` says when);
     pointwise values are inlined, unless that would repeat too much of them.
 """
 
@@ -18,7 +18,6 @@ from dataclasses import dataclass, field
 
 from torch.fx import GraphModule, Node
 
-from ..dsl.ops import TOTAL_REDUCTIONS
 from ..dsl.program import (
     AsIf,
     At,
@@ -37,11 +36,13 @@ from ..dsl.program import (
     children,
     walk,
 )
-from ..dsl.size_forms import is_batch
 from .attention_family import Attention, match_attention, must_store
+from .contraction import epilogue, parameter_axes
 from .graphs import condense, topological_order
 from .plan import Edge, Group, Plan, Stored
+from .tile_group import TileGroup
 from .to_fx import META, Typed
+from .total import Totality
 
 MOST_WORK = 400
 """Operations that one element of a stored value may repeat of pointwise values before they are stored."""
@@ -51,16 +52,23 @@ Pointwise = Map | When | Otherwise | At | AsIf | OnGradient
 
 @dataclass(slots=True)
 class Fusion:
-    """`reasons` says of each stored value why it is stored; `matches` the streams that were found."""
+    """`reasons` says of each stored value why it is stored; `matches` the streams that were found.
+    `resident`: the machine keeps axes of fixed size whole in a tile."""
 
     program: Program
     graph: GraphModule
+    resident: bool
     reasons: dict[Form, str] = field(default_factory=dict[Form, str])
     matches: dict[Form, Attention] = field(default_factory=dict[Form, Attention])
     refused: dict[Form, str] = field(default_factory=dict[Form, str])
     families: dict[Form, tuple[str, str]] = field(default_factory=dict[Form, tuple[str, str]])
     work: dict[Form, int] = field(default_factory=dict[Form, int])
-    uses: dict[Form, int] = field(default_factory=dict[Form, int])
+    users: dict[Form, list[Form]] = field(default_factory=dict[Form, list[Form]])
+    parameters: frozenset[Axis] = frozenset()
+    total: Totality = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.total = Totality(self.program)
 
     def plan(self) -> Plan:
         """Decide, and put the groups in order."""
@@ -91,7 +99,9 @@ class Fusion:
             if isinstance(form, Reduce) or not isinstance(form, Pointwise):
                 self.work[form] = 1
             for child in below:
-                self.uses[child] = self.uses.get(child, 0) + 1
+                self.users.setdefault(child, []).append(form)
+        if self.resident:
+            self.parameters = parameter_axes(self.program)
 
     # --- one group
 
@@ -108,8 +118,36 @@ class Fusion:
             self.families[root] = ("stream", "")
             self.matches[root] = match
             return self._stream_reads(root, match)
-        self.families[root] = ("loops", self.refused.get(root, ""))
-        return list(self._below(root, set()))
+        self.families[root] = ("tiles", self.refused.get(root, ""))
+        if not self.resident:
+            return list(self._below(root, set()))
+        return list(TileGroup(root, self.parameters, self._stored, trivial, self._shared).reads().items())
+
+    def _stored(self, form: Form) -> str:
+        """Why a value is stored whoever reads it, or ""."""
+        if form in self.reasons:
+            return self.reasons[form]
+        problem = no_kernel(form)
+        if problem:
+            return f"no kernel computes it: {problem}"
+        if isinstance(form, Reduce) and not isinstance(match_attention(form), str):
+            return "it has a streaming kernel of its own"
+        if self.work[form] > MOST_WORK and isinstance(form, Map | Otherwise | When):
+            return f"recomputing it takes {self.work[form]} operations an element"
+        return ""
+
+    def _shared(self, form: Form, root: Form) -> bool:
+        """Whether a group other than that of `root` reads a value."""
+        stack, seen = [form], {form}
+        while stack:
+            for user in self.users.get(stack.pop(), []):
+                if user == root or user in seen:
+                    continue
+                if user in self.reasons or no_kernel(user):
+                    return True
+                seen.add(user)
+                stack.append(user)
+        return False
 
     def _stream(self, root: Form) -> Attention | None:
         """A streaming reduction that is the root, or that the root is pointwise in."""
@@ -161,24 +199,17 @@ class Fusion:
 
     def _reason(self, form: Form, here: bool, axes: set[Axis]) -> str:
         """Why a value must be stored, or "" if it is computed where it is read."""
-        if form in self.reasons:
-            return self.reasons[form]
-        problem = no_kernel(form)
-        if problem:
-            return f"no kernel computes it: {problem}"
-        if isinstance(form, Reduce):
-            if not isinstance(match_attention(form), str):
-                return "it has a streaming kernel of its own"
-            if self.uses.get(form, 0) > 1:
-                return f"a {form.op} that is read {self.uses[form]} times is computed once"
-            if not here:
-                return f"a {form.op} inside another loop would be computed again at every step"
-            if set(form.axes) != axes:
-                lost = ", ".join(sorted(a.name for a in axes - set(form.axes)))
-                return f"a {form.op} would be computed again for every {lost}"
-            return ""
-        if self.work[form] > MOST_WORK and isinstance(form, Map | Otherwise | When):
-            return f"recomputing it takes {self.work[form]} operations an element"
+        stored = self._stored(form)
+        if stored or not isinstance(form, Reduce):
+            return stored
+        uses = len(self.users.get(form, ()))
+        if uses > 1:
+            return f"a {form.op} that is read {uses} times is computed once"
+        if not here:
+            return f"a {form.op} inside another loop would be computed again at every step"
+        if set(form.axes) != axes:
+            lost = ", ".join(sorted(a.name for a in axes - set(form.axes)))
+            return f"a {form.op} would be computed again for every {lost}"
         return ""
 
     # --- the plan
@@ -194,7 +225,7 @@ class Fusion:
                 names[form],
                 form,
                 outputs.get(form) or buffers.get(form) or form.axes,
-                form not in outputs and form not in buffers and not always_present(form),
+                form not in outputs and form not in buffers and not self.total.of(form),
             )
             for form in stored
         }
@@ -209,7 +240,7 @@ class Fusion:
     def _made(self, result: Stored) -> Group:
         family, reason = self.families[result.form]
         match family:
-            case "stream" | "loops" | "reference":
+            case "stream" | "tiles" | "reference":
                 return Group(result, family, reason)
             case _:
                 raise AssertionError(family)
@@ -264,27 +295,6 @@ def form_of(node: Node) -> Form | None:
     return typed.form if isinstance(typed, Typed) else None
 
 
-def always_present(form: Form) -> bool:
-    """Structurally total: nothing in it can be absent. Axes other than the batch are never empty."""
-    total: dict[Form, bool] = {}
-    for each in walk((form,)):
-        match each:
-            case Otherwise(fallback=fallback):
-                total[each] = total[fallback] or total[each.value]
-            case Leaf() | Const() | Size() | Coordinate():
-                total[each] = True
-            case Map(args=args):
-                total[each] = all(total[arg] for arg in args)
-            case AsIf(value=x) | OnGradient(value=x):
-                total[each] = total[x]
-            case Reduce(op=op, pieces=pieces):
-                there = (total[p.value] and not any(is_batch(axis) for axis in p.axes) for p in pieces)
-                total[each] = op in TOTAL_REDUCTIONS or any(there)
-            case _:
-                total[each] = False
-    return total[form]
-
-
 def trivial(form: Form) -> bool:
     """Values that are never stored: leaves, numbers, coordinates, and integers made of those."""
     if isinstance(form, Leaf | Const | Size | Coordinate):
@@ -292,20 +302,6 @@ def trivial(form: Form) -> bool:
     return form.kind in ("int", "bool") and all(
         isinstance(each, Const | Size | Coordinate | Map) for each in walk((form,))
     )
-
-
-def epilogue(root: Form) -> Iterator[Reduce]:
-    """The reductions that a value is pointwise in, itself if it is one."""
-    stack, seen = [root], set[Form]()
-    while stack:
-        form = stack.pop()
-        if form in seen:
-            continue
-        seen.add(form)
-        if isinstance(form, Reduce):
-            yield form
-        elif isinstance(form, Map | When | Otherwise | AsIf | OnGradient):
-            stack += children(form)
 
 
 def no_kernel(form: Form) -> str:

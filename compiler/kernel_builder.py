@@ -48,7 +48,8 @@ class Block:
 @dataclass(slots=True)
 class Builder:
     """`axes_of` and `kind_of` know every name; numbers and literals have no axes. `depth_of` is the place
-    among the open blocks of the one that gives a name, 0 for what has none."""
+    among the open blocks of the one that gives a name, 0 for what has none. `joined` holds the conjuncts
+    of masks, `zero_outside` those of the masks of loads."""
 
     real: RealType
     sizes: list[str] = field(default_factory=list[str])
@@ -56,6 +57,8 @@ class Builder:
     axes_of: dict[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
     kind_of: dict[str, Kind] = field(default_factory=dict[str, Kind])
     depth_of: dict[str, int] = field(default_factory=dict[str, int])
+    zero_outside: dict[str, frozenset[Operand]] = field(default_factory=dict[str, frozenset[Operand]])
+    joined: dict[str, tuple[Operand, ...]] = field(default_factory=dict[str, tuple[Operand, ...]])
     blocks: list[Block] = field(default_factory=lambda: [Block()])
     taken: set[str] = field(default_factory=set[str])
 
@@ -134,7 +137,7 @@ class Builder:
 
     def let(self, op: str, *args: Operand, kind: Kind, wish: str = "") -> Operand:
         """An elementwise operation, or the operand or constant that it comes to."""
-        folded = fold(op, args, kind)
+        folded = fold(op, args, kind) if op != "select" else self._selected(*args)
         if folded is not None:
             return folded
         key = ("let", op, tuple((type(arg).__name__, arg) for arg in args), kind)
@@ -143,12 +146,28 @@ class Builder:
             return known
         return self._define(key, Let(self.name(wish or op), op, args, self.axes(args), kind), args)
 
+    def _selected(self, test: Operand, value: Operand, other: Operand) -> Operand | None:
+        """What a select comes to without computing: a load is 0 where its mask is false already."""
+        masked = self.zero_outside.get(value) if isinstance(value, str) and other == 0 else None
+        if masked is not None and masked.issuperset(self.conjuncts(test)):
+            return value
+        return fold("select", (test, value, other), self.kind(value))
+
     def both(self, *masks: Operand) -> Operand:
         """The conjunction; True where there is nothing to test."""
+        parts = tuple(dict.fromkeys(part for mask in masks for part in self.conjuncts(mask)))
         result: Operand = True
-        for each in masks:
+        for i, each in enumerate(parts):
             result = self.let("and", result, each, kind="bool", wish="in")
+            if i and isinstance(result, str):
+                self.joined[result] = parts[: i + 1]
         return result
+
+    def conjuncts(self, mask: Operand) -> tuple[Operand, ...]:
+        """The masks that `both` joined."""
+        if mask is True:
+            return ()
+        return self.joined.get(mask, (mask,)) if isinstance(mask, str) else (mask,)
 
     def load(self, buffer: str, index: tuple[Operand, ...], mask: Operand, kind: Kind) -> str:
         key = ("load", buffer, index, mask)
@@ -157,6 +176,7 @@ class Builder:
             return known
         reads = (*index, mask)
         made = Load(self.name(f"{buffer}_"), buffer, index, mask, self.axes(reads), kind)
+        self.zero_outside[made.name] = frozenset(self.conjuncts(mask))
         return self._define(key, made, reads)
 
     def take(self, source: str, index: tuple[Operand, ...], local: Collection[str], kind: Kind) -> str:

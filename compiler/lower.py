@@ -115,6 +115,7 @@ class Lowering:
 
     def value(self, form: Form, env: Env, guard: Operand) -> Tile:
         """The value of a form at the indices of `env`."""
+        guard = self._relevant(form, env, guard)
         for key in (self._key(form, env, None), self._key(form, env, guard)):
             for block in reversed(self.values):
                 if key in block:
@@ -122,6 +123,16 @@ class Lowering:
         tile = self._emit(form, env, guard)
         self.values[-1][self._key(form, env, guard)] = tile
         return tile
+
+    def _relevant(self, form: Form, env: Env, guard: Operand) -> Operand:
+        """The conjuncts of a guard that say where the indices of this form lie: those over other tile
+        axes say nothing of them, and would tie its loads to these axes."""
+        parts = self.builder.conjuncts(guard)
+        if not parts:
+            return guard
+        axes = set(self.builder.axes(tuple(env[axis] for axis in form.axes)))
+        kept = tuple(part for part in parts if axes.issuperset(self.builder.axes((part,))))
+        return guard if len(kept) == len(parts) else self.builder.both(*kept)
 
     def _emit(self, form: Form, env: Env, guard: Operand) -> Tile:
         if form in self.stored or isinstance(form, Leaf):
@@ -146,7 +157,7 @@ class Lowering:
             case At():
                 return self._at(form, env, guard)
             case Reduce():
-                return self._reduce(form, env, guard)
+                return self.reduce(form, env, guard)
             case AsIf(value=x) | OnGradient(value=x):
                 return self.value(x, env, guard)
             case _:
@@ -237,7 +248,8 @@ class Lowering:
 
     # --- reductions
 
-    def _reduce(self, form: Reduce, env: Env, guard: Operand) -> Tile:
+    def reduce(self, form: Reduce, env: Env, guard: Operand) -> Tile:
+        """A reduction as streams of one entry at a time, one a piece."""
         rule = REDUCTIONS[form.op](self.builder, form)
         state = rule.start()
         outer = self.builder.axes((*(env[axis] for axis in form.axes), guard))

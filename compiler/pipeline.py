@@ -19,6 +19,7 @@ from ..dsl.program import Axis, Form, Program
 from .attention_family import Attention, compiled_axes
 from .check_kernel import check_kernel
 from .check_plan import check_plan
+from .contraction import fixed_axes, parameter_axes
 from .fuse import Fusion
 from .kernel import RealType
 from .loops import loops_kernel
@@ -26,7 +27,9 @@ from .plan import Group, Plan, Stored
 from .schedule import Schedule
 from .simplify import simplify
 from .stream import stream_kernel
+from .tiles import tile_kernel
 from .to_fx import to_fx
+from .total import Totality
 from .written import Written
 
 Dump = Callable[[str, object], None]
@@ -37,9 +40,11 @@ class State:
     """What the steps hand on."""
 
     program: Program
+    resident: bool
     graph: GraphModule | None = None
     plan: Plan | None = None
     matches: dict[Form, Attention] = field(default_factory=dict[Form, Attention])
+    total: Totality | None = None
 
 
 def _simplify(state: State) -> object:
@@ -54,9 +59,9 @@ def _to_fx(state: State) -> object:
 
 def _fuse(state: State) -> object:
     assert state.graph is not None
-    fusion = Fusion(state.program, state.graph)
+    fusion = Fusion(state.program, state.graph, state.resident)
     state.plan = fusion.plan()
-    state.matches = fusion.matches
+    state.matches, state.total = fusion.matches, fusion.total
     return state.plan
 
 
@@ -95,10 +100,19 @@ class Planned:
     graph: GraphModule
     plan: Plan
     matches: Mapping[Form, Attention]
+    resident: bool
+    total: Totality
 
     @property
     def shape_axes(self) -> tuple[Axis, ...]:
-        return tuple(dict.fromkeys(axis for match in self.matches.values() for axis in compiled_axes(match)))
+        found = [axis for match in self.matches.values() for axis in compiled_axes(match)]
+        if self.resident:
+            stored = {group.result.form for group in self.plan.groups}
+            parameters = parameter_axes(self.program)
+            for group in self.plan.groups:
+                if group.family == "tiles":
+                    found += fixed_axes(group.result.form, stored, parameters)
+        return tuple(dict.fromkeys(found))
 
 
 def verifying() -> bool:
@@ -106,9 +120,12 @@ def verifying() -> bool:
     return os.environ.get("PLAIT_VERIFY") == "1"
 
 
-def plan_program(program: Program, *, dump: Dump | None = None, verify: bool = False) -> Planned:
-    """Run the steps. Raises PlaitError for the user's mistakes, CompilerFault for ours."""
-    state = State(program)
+def plan_program(
+    program: Program, *, resident: bool = True, dump: Dump | None = None, verify: bool = False
+) -> Planned:
+    """Run the steps. `resident`: the machine's tiles keep axes of fixed size whole. Raises PlaitError
+    for the user's mistakes, CompilerFault for ours."""
+    state = State(program, resident)
     for step in STEPS:
         try:
             made = step.run(state)
@@ -122,7 +139,8 @@ def plan_program(program: Program, *, dump: Dump | None = None, verify: bool = F
             dump(step.name, made)
     assert state.graph is not None
     assert state.plan is not None
-    return Planned(state.program, state.graph, state.plan, state.matches)
+    assert state.total is not None
+    return Planned(state.program, state.graph, state.plan, state.matches, resident, state.total)
 
 
 def write_kernels(
@@ -178,6 +196,10 @@ def _write(
     if group.family == "stream":
         match = planned.matches[group.result.form]
         return stream_kernel(name, group.result, match, stored, known, real, schedule.stream)
+    if schedule.tiles is not None:
+        tiled = tile_kernel(name, group.result, stored, known, real, schedule.tiles, planned.total)
+        if tiled is not None:
+            return tiled
     return loops_kernel(name, group.result, stored, known, real, schedule.loop_lanes)
 
 

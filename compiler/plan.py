@@ -26,11 +26,11 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """`family` names the schedule: a stream of keys past lanes of queries, plain loops, or the
+    """`family` names the schedule: a stream of keys past lanes of queries, tiles, or the
     reference operation where no kernel can be written."""
 
     result: Stored
-    family: Literal["stream", "loops", "reference"]
+    family: Literal["stream", "tiles", "reference"]
     reason: str = ""
 
 

@@ -150,3 +150,115 @@ REDUCTIONS: dict[str, Callable[[Builder, Reduce], Rule]] = {
     "sum": _folded, "prod": _folded, "max": _folded, "min": _folded, "lse": _lse,
     "count": _counted, "any": _counted, "all": _counted, "argmax": _argmax,
 }  # fmt: skip
+
+
+# --- the same by chunks
+
+
+@dataclass(slots=True)
+class Chunked(Rule):
+    """`chunk` folds entries over tile axes into a state; `joined` puts two states together."""
+
+    def chunk(self, tile: Tile, over: tuple[str, ...], env: Mapping[Axis, Operand]) -> list[Operand]:
+        raise NotImplementedError
+
+    def joined(self, before: list[Operand], part: list[Operand]) -> list[Operand]:
+        raise NotImplementedError
+
+    def folded(self, op: str, value: Operand, over: tuple[str, ...], mask: Operand) -> Operand:
+        """A fold where there is something to fold over: an entry, or the neutral one, where not."""
+        kind = self.builder.kind(value)
+        neutral = _neutral(op, kind)
+        for axis in over:
+            if axis not in self.builder.axes((value, mask)):
+                value = self.let("select", f"{axis}.valid", value, neutral, kind=kind)
+        if over:
+            return self.builder.fold_axes(op, value, over, kind, f"{self.form.op}_", mask)
+        return self.let("select", mask, value, neutral, kind=kind)
+
+    def any_present(self, tile: Tile, over: tuple[str, ...]) -> Operand:
+        """Whether an entry is there. Axes that are folded are never empty where they are resident, and
+        a chunk has at least one entry."""
+        if not isinstance(tile.present, str):
+            return tile.present
+        there = tuple(axis for axis in over if axis in self.builder.axes_of[tile.present])
+        return self.builder.fold_axes("any", tile.present, there, "bool", "any") if there else tile.present
+
+
+class ChunkedFold(Folded, Chunked):
+    def chunk(self, tile: Tile, over: tuple[str, ...], env: Mapping[Axis, Operand]) -> list[Operand]:
+        value = self.folded(self.form.op, tile.value, over, tile.present)
+        return [value, self.any_present(tile, over)]
+
+    def joined(self, before: list[Operand], part: list[Operand]) -> list[Operand]:
+        op = {"sum": "add", "prod": "mul", "max": "maximum", "min": "minimum"}[self.form.op]
+        both = self.let(op, before[0], part[0], kind=self.form.kind)
+        return [both, self.let("or", before[1], part[1], kind="bool")]
+
+
+class ChunkedCount(Counted, Chunked):
+    def chunk(self, tile: Tile, over: tuple[str, ...], env: Mapping[Axis, Operand]) -> list[Operand]:
+        match self.form.op:
+            case "count":
+                return [self.folded("sum", 1, over, tile.present)]
+            case "any":
+                return [self.folded("any", tile.value, over, tile.present)]
+            case _:
+                return [self.folded("all", tile.value, over, tile.present)]
+
+    def joined(self, before: list[Operand], part: list[Operand]) -> list[Operand]:
+        op, kind = {"count": ("add", "int"), "any": ("or", "bool")}.get(self.form.op, ("and", "bool"))
+        return [self.let(op, before[0], part[0], kind="int" if kind == "int" else "bool")]
+
+
+class ChunkedLogSumExp(LogSumExp, Chunked):
+    def chunk(self, tile: Tile, over: tuple[str, ...], env: Mapping[Axis, Operand]) -> list[Operand]:
+        top = self.folded("max", tile.value, over, tile.present)
+        gap = self.let("sub", tile.value, self.base(top), kind="real")
+        norm = self.folded("sum", self.let("exp", gap, kind="real"), over, tile.present)
+        return [top, norm, self.any_present(tile, over)]
+
+    def joined(self, before: list[Operand], part: list[Operand]) -> list[Operand]:
+        top = self.let("maximum", before[0], part[0], kind="real")
+        base = self.base(top)
+
+        def scaled(state: list[Operand]) -> Operand:
+            gap = self.let("sub", state[0], base, kind="real")
+            return self.let("mul", state[1], self.let("exp", gap, kind="real"), kind="real")
+
+        norm = self.let("add", scaled(before), scaled(part), kind="real")
+        return [top, norm, self.let("or", before[2], part[2], kind="bool")]
+
+
+def _neutral(op: str, kind: Kind) -> Operand:
+    whole = kind == "int"
+    table: dict[str, Operand] = {
+        "sum": 0 if whole else 0.0,
+        "prod": 1 if whole else 1.0,
+        "max": LOWEST if whole else -INF,
+        "min": -LOWEST if whole else INF,
+        "any": False,
+        "all": True,
+    }
+    return table[op]
+
+
+def _chunked_fold(builder: Builder, form: Reduce) -> Chunked:
+    start: list[Operand] = [_neutral(form.op, form.kind), False]
+    return ChunkedFold(builder, form, [form.kind, "bool"], start)
+
+
+def _chunked_count(builder: Builder, form: Reduce) -> Chunked:
+    start: dict[str, Operand] = {"count": 0, "any": False, "all": True}
+    return ChunkedCount(builder, form, [form.kind], [start[form.op]])
+
+
+def _chunked_lse(builder: Builder, form: Reduce) -> Chunked:
+    return ChunkedLogSumExp(builder, form, ["real", "real", "bool"], [-INF, 0.0, False])
+
+
+CHUNKED: dict[str, Callable[[Builder, Reduce], Chunked]] = {
+    "sum": _chunked_fold, "prod": _chunked_fold, "max": _chunked_fold, "min": _chunked_fold,
+    "count": _chunked_count, "any": _chunked_count, "all": _chunked_count, "lse": _chunked_lse,
+}  # fmt: skip
+"""The reductions that fold by chunks; an argmax goes entry by entry."""

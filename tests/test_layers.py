@@ -42,12 +42,16 @@ LAYERS: tuple[tuple[str, str], ...] = (
     # programs from programs
     ("compiler", "affine rewrite conditions simplify derive_rules gather derive tangent"),
     # which values are stored
-    ("compiler", "graphs plan work check_plan attention_family fuse"),
+    ("compiler", "graphs plan work total check_plan attention_family contraction tile_group fuse"),
     # the second waist, and what makes one
-    ("compiler", "kernel check_kernel kernel_builder written prune reductions lower loops schedule stream target"),
+    (
+        "compiler",
+        "kernel check_kernel kernel_builder written prune reductions lower loops schedule stream target",
+    ),
+    ("compiler", "roles tile_reduce tiles"),
     ("compiler", "pipeline explain"),
     # what needs no printer: a call that finds its kernels in the cache
-    ("backends", "reference derivatives executable kernel_graph cache"),
+    ("backends", "reference derivatives precision executable kernel_graph cache"),
     # the printers, apart from each other
     ("backends", "cpp cpp.ops cpp.emit cpp.intervals cpp.layout cpp.widths cpp.scope cpp.groups cpp.dots"),
     ("backends", "cpp.printer cpp.build cpp.pool cpp.launch cpp.produce"),
@@ -58,8 +62,11 @@ LAYERS: tuple[tuple[str, str], ...] = (
     ("backends", "backends assemble compiled shapes registry autograd fill module"),
     ("face", "doctor inspection runtime api cli __main__ plait"),
     # layers, then papers, then what finds them
-    ("stdlib", "common stochastic norms activations linears convolutions pooling attention"),
-    ("stdlib", "catalogue settings official papers papers.convnext papers.convit papers.cswin papers.metaformer"),
+    ("stdlib", "common stochastic norms activations linears convolutions pooling resampling attention positions"),
+    (
+        "stdlib",
+        "catalogue settings official papers papers.convnext papers.convit papers.cswin papers.metaformer",
+    ),
     ("stdlib", "stdlib"),
 )
 """The modules from lowest to highest: each imports only from those before it, in its row or above.

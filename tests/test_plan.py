@@ -77,7 +77,7 @@ def test_an_epilogue_joins_the_stream() -> None:
 
 def test_computed_keys_are_stored_first() -> None:
     found = families(attention("sum[d](q * (k * k)[t: s])"))
-    assert list(found.values()) == ["loops", "stream"]
+    assert list(found.values()) == ["tiles", "stream"]
 
 
 def test_what_is_not_streamed_says_why() -> None:
@@ -88,7 +88,7 @@ mixer local({per_query}) -> o[..., t, d]:
   o = sum[u](softmax[u](e) * v)
 """
     (group,) = [group for group in plan(text).groups if group.result.name == "o"]
-    assert group.family == "loops"
+    assert group.family == "tiles"
     assert group.reason == "every axis of the queries is also one of the keys: nothing lies in the lanes"
 
 

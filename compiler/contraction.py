@@ -1,0 +1,159 @@
+"""Sums of products: which factors are weights, and which axes of a program have a size of their own.
+
+An axis is *fixed* if its size is a number or that of an axis of a parameter: it is the same at every
+call of a module, so that it may be compiled in. Sizes of other axes belong to the call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+from ..dsl.build import low, size
+from ..dsl.program import (
+    AsIf,
+    Axis,
+    Form,
+    Leaf,
+    Map,
+    OnGradient,
+    Otherwise,
+    Program,
+    Reduce,
+    Size,
+    When,
+    children,
+    walk,
+)
+from ..dsl.size_forms import is_batch
+
+
+@dataclass(frozen=True, slots=True)
+class Factor:
+    """One factor of a product, and whether it is made of parameters only."""
+
+    form: Form
+    weight: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Contraction:
+    """A sum over one piece of a product of at least two factors."""
+
+    form: Reduce
+    factors: tuple[Factor, ...]
+
+    @property
+    def over(self) -> tuple[Axis, ...]:
+        return self.form.pieces[0].axes
+
+    def rows(self, order: tuple[Axis, ...]) -> tuple[Axis, ...]:
+        """The axes of the result, in `order`, that only the side without lanes has: that of the weights,
+        or of what lacks the last axis that one side has for itself."""
+        weights = {axis for factor in self.factors if factor.weight for axis in factor.form.axes}
+        others = {axis for factor in self.factors if not factor.weight for axis in factor.form.axes}
+        own = [axis for axis in order if axis in self.form.axes]
+        if not weights - others or not others - weights:
+            sets = [set(factor.form.axes) for factor in self.factors]
+            single = [axis for axis in own if any(axis not in each for each in sets)]
+            if not single:
+                return ()
+            others = {axis for each in sets if single[-1] in each for axis in each}
+            weights = {axis for each in sets if single[-1] not in each for axis in each}
+        return tuple(axis for axis in own if axis in weights and axis not in others)
+
+
+def factors_of(form: Form) -> tuple[Form, ...]:
+    """The factors of a product, left to right."""
+    done: list[Form] = []
+    stack = [form]
+    while stack:
+        each = stack.pop()
+        if isinstance(each, Map) and each.op == "mul":
+            stack += reversed(each.args)
+        else:
+            done.append(each)
+    return tuple(done)
+
+
+def contraction(form: Form, stored: Collection[Form]) -> Contraction | None:
+    """A form as a sum of products, if it is one."""
+    if not isinstance(form, Reduce) or form.op != "sum" or form.kind != "real" or len(form.pieces) != 1:
+        return None
+    over = set(form.pieces[0].axes)
+    factors = [each for each in factors_of(form.pieces[0].value) if over & set(each.axes)]
+    if len(factors) < 2:
+        return None
+    return Contraction(form, tuple(Factor(each, _weight(each, stored)) for each in factors))
+
+
+def _weight(form: Form, stored: Collection[Form]) -> bool:
+    if form in stored:
+        return False
+    leaves = [each for each in walk((form,)) if isinstance(each, Leaf)]
+    return bool(leaves) and all(leaf.role == "parameter" for leaf in leaves)
+
+
+def epilogue(root: Form) -> Iterator[Reduce]:
+    """The reductions that a value is pointwise in, itself if it is one."""
+    stack, seen = [root], set[Form]()
+    while stack:
+        form = stack.pop()
+        if form in seen:
+            continue
+        seen.add(form)
+        if isinstance(form, Reduce):
+            yield form
+        elif isinstance(form, Map | When | Otherwise | AsIf | OnGradient):
+            stack += children(form)
+
+
+def inside(root: Form, stored: Collection[Form]) -> tuple[Form, ...]:
+    """The forms of a group: from its root down to leaves and other stored values."""
+
+    def below(form: Form) -> tuple[Form, ...]:
+        return () if form in stored and form != root else children(form)
+
+    return tuple(each for each in walk((root,), below) if each == root or each not in stored)
+
+
+# --- fixed sizes
+
+
+def parameter_axes(program: Program) -> frozenset[Axis]:
+    """The axes of the parameters and buffers."""
+    return frozenset(
+        base
+        for declaration in program.declarations
+        if declaration.leaf.role in ("parameter", "buffer")
+        for axis in declaration.leaf.over
+        for base in bases(axis)
+    )
+
+
+def bases(axis: Axis) -> tuple[Axis, ...]:
+    """The axes whose sizes give the range of an axis."""
+    found = (each.axis for each in walk((low(axis), size(axis))) if isinstance(each, Size))
+    return tuple(dict.fromkeys(found))
+
+
+def is_fixed(axis: Axis, parameters: frozenset[Axis]) -> bool:
+    """Whether the range of an axis is the same at every call."""
+    return not is_batch(axis) and all(each in parameters for each in bases(axis))
+
+
+def fixed_axes(root: Form, stored: Collection[Form], parameters: frozenset[Axis]) -> tuple[Axis, ...]:
+    """The axes whose sizes a tile kernel of `root` has compiled in: those that it reduces, if fixed."""
+    reduced = (
+        axis
+        for form in inside(root, stored)
+        if isinstance(form, Reduce)
+        for axis in reduced_axes(form)
+        if is_fixed(axis, parameters)
+    )
+    return tuple(dict.fromkeys(base for axis in reduced for base in bases(axis)))
+
+
+def reduced_axes(form: Reduce) -> tuple[Axis, ...]:
+    """The axes of all pieces."""
+    return tuple(dict.fromkeys(axis for piece in form.pieces for axis in piece.axes))

@@ -1,0 +1,131 @@
+"""The roles that the axes of a group take in its tile kernel.
+
+    resident   reduced axes whose size is compiled in and not too long: whole in every tile, so that what
+               is computed over them (a normalised token, hidden units) is there for all that reads it.
+               An axis of the result that is also reduced stays with them
+    outputs    axes of the result that only the weights of a contraction have: they run past the tile
+    lanes      what lies in the vectors: the last axes of the result that are left
+    grid       every other axis of the result, one coordinate a tile
+
+Reduced axes that are not resident are streamed in chunks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ..dsl.build import size
+from ..dsl.program import Axis, Form, Reduce
+from ..dsl.size_forms import is_batch
+from .contraction import contraction, epilogue, inside, reduced_axes
+from .lower import constant_value
+from .plan import Stored
+from .schedule import TileSchedule
+
+SHORT = 4
+"""An axis of fewer entries leaves vectors empty: it lies in the lanes only if nothing else does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Roles:
+    """Tiles of the axes of a result; `rows` are outputs that lie in the grid. `resident` are reduced
+    axes; those of the result that are resident are in `kept`."""
+
+    lanes: Mapping[Axis, int]
+    outputs: Mapping[Axis, int]
+    rows: Mapping[Axis, int]
+    kept: tuple[Axis, ...]
+    resident: frozenset[Axis]
+
+
+def extent(axis: Axis, known: Mapping[Axis, int]) -> int | None:
+    """The size of an axis where it is compiled in."""
+    found = known.get(axis)
+    return found if found is not None else constant_value(size(axis), known)
+
+
+def choose_roles(
+    result: Stored, stored: Mapping[Form, Stored], known: Mapping[Axis, int], schedule: TileSchedule
+) -> Roles:
+    """The roles of the axes of a group; `stored` are the values that other groups make."""
+    forms = inside(result.form, stored)
+    sums = [each for each in forms if isinstance(each, Reduce)]
+    resident = frozenset(axis for each in sums for axis in _resident(each, known, schedule))
+    kept = tuple(axis for axis in result.axes if axis in resident)
+    order = tuple(axis for axis in result.axes if axis not in kept)
+    found = (contraction(each, stored) for each in epilogue(result.form) if each not in stored)
+    contractions = [each for each in found if each is not None]
+    outputs = tuple(axis for axis in order if any(axis in each.rows(order) for each in contractions))
+    if all(axis in outputs for axis in order):
+        outputs = outputs[:-1]
+    lanes = _lanes(
+        tuple(axis for axis in order if axis not in outputs),
+        known,
+        schedule,
+        _width(sums, known, resident, schedule),
+    )
+    tiles = _outputs(outputs, known, schedule)
+    streamed = schedule.streamed_outputs and all(set(each.over) <= resident for each in contractions)
+    return Roles(lanes, tiles if streamed else {}, {} if streamed else tiles, kept, resident)
+
+
+def _resident(form: Reduce, known: Mapping[Axis, int], schedule: TileSchedule) -> list[Axis]:
+    """The reduced axes of a form that stay: whole windows before channels, as many as there is room."""
+    if form.op == "argmax":
+        return []
+    sizes = {axis: extent(axis, known) for axis in reduced_axes(form)}
+    chosen: list[Axis] = []
+    room = schedule.resident
+    for axis, count in sorted(sizes.items(), key=lambda item: item[1] or 0):
+        if count is not None and constant_low(axis, known) and count <= room:
+            chosen.append(axis)
+            room //= max(count, 1)
+    return chosen
+
+
+def constant_low(axis: Axis, known: Mapping[Axis, int]) -> bool:
+    return axis.lo is None or constant_value(axis.lo, known) is not None
+
+
+def _width(
+    sums: list[Reduce], known: Mapping[Axis, int], resident: frozenset[Axis], schedule: TileSchedule
+) -> int:
+    """Lanes a tile: fewer where a contraction keeps much a lane."""
+    most = 1
+    for form in sums:
+        if contraction(form, {}) is not None:
+            depth = 1
+            for axis in reduced_axes(form):
+                depth *= (extent(axis, known) or 1) if axis in resident else 1
+            most = max(most, depth)
+    width = schedule.width
+    while width > schedule.least_width and most * width > schedule.depth * schedule.width:
+        width //= 2
+    return width
+
+
+def _lanes(
+    order: tuple[Axis, ...], known: Mapping[Axis, int], schedule: TileSchedule, width: int
+) -> dict[Axis, int]:
+    """The last axes, without batch axes and short ones where there are others; a run of neighbours
+    along the last, the rest of the tile along the one before it."""
+    long = [axis for axis in order if (extent(axis, known) or SHORT) >= SHORT]
+    own = [axis for axis in long if not is_batch(axis)]
+    found = own or long or list(order)
+    if not found:
+        return {}
+    if len(found) == 1 or width <= schedule.run:
+        return {found[-1]: width}
+    last = schedule.run
+    return {found[-2]: width // last, found[-1]: last}
+
+
+def _outputs(axes: tuple[Axis, ...], known: Mapping[Axis, int], schedule: TileSchedule) -> dict[Axis, int]:
+    """The last of the outputs in equal runs of at most the schedule's, others one by one."""
+    tiles = dict.fromkeys(axes, 1)
+    if axes:
+        count = extent(axes[-1], known)
+        runs = -(-count // schedule.outputs) if count else 1
+        tiles[axes[-1]] = -(-count // runs) if count else schedule.outputs
+    return tiles

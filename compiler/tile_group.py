@@ -1,0 +1,126 @@
+"""What a tile kernel computes itself, and what it must read: the walk of one group from its root.
+
+A reduction below the root stays inside if it is computed once: if every grid axis of the kernel is one
+of its own axes, read where it is (`x[h+1]` would compute it again for a neighbour), and nobody else
+reads it. Resident axes and outputs are no grid axes: over the former a value is whole in every tile, and
+what does not depend on the latter stands before their stream.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from ..dsl.build import low, size
+from ..dsl.program import At, Axis, Coordinate, Form, Reduce, children
+from .contraction import contraction, epilogue, is_fixed, reduced_axes
+
+Place = object
+"""Where an axis of a form is in the kernel: two equal places are one tile axis. None: at a computed index."""
+
+Places = Mapping[Axis, Place]
+
+
+@dataclass(slots=True)
+class TileGroup:
+    """`why_stored` gives the reason for which a form is stored whoever reads it, or "". `shared` says
+    whether something outside the group reads a form. `trivial` forms are never stored."""
+
+    root: Form
+    parameters: frozenset[Axis]
+    why_stored: Callable[[Form], str]
+    trivial: Callable[[Form], bool]
+    shared: Callable[[Form, Form], bool]
+    found: dict[Form, str] = field(default_factory=dict[Form, str])
+    seen: set[object] = field(default_factory=set[object])
+
+    def reads(self) -> dict[Form, str]:
+        """The values that the group reads, each with the reason that it is stored. What is stored may
+        leave fewer axes resident, so the walk is repeated until it settles."""
+        while True:
+            before = set(self.found)
+            self.seen.clear()
+            grid = self._grid()
+            stack = list(self._below(self.root, {axis: (axis,) for axis in self.root.axes}))
+            while stack:
+                stack += self._visit(*stack.pop(), grid)
+            if set(self.found) == before:
+                return self.found
+
+    def _visit(self, form: Form, places: Places, grid: frozenset[Axis]) -> list[tuple[Form, Places]]:
+        key = (form, tuple(places[axis] for axis in form.axes))
+        if key in self.seen or form in self.found or self.trivial(form):
+            return []
+        self.seen.add(key)
+        reason = self.why_stored(form)
+        if not reason and isinstance(form, Reduce):
+            reason = self._again(form, places, grid)
+        if reason:
+            self.found[form] = reason
+            return []
+        return self._below(form, places)
+
+    def _again(self, form: Reduce, places: Places, grid: frozenset[Axis]) -> str:
+        """Why a reduction would be computed more than once."""
+        if self.shared(form, self.root):
+            return f"a {form.op} that others read is computed once"
+        own = [places[axis] for axis in form.axes]
+        if None in own:
+            return f"a {form.op} read at an index that is computed would be computed again at every reader"
+        lost = sorted(axis.name for axis in grid if (axis,) not in own)
+        if lost:
+            return f"a {form.op} would be computed again for every {', '.join(lost)}"
+        return ""
+
+    def _below(self, form: Form, places: Places) -> list[tuple[Form, Places]]:
+        """The operands of a form, and where their axes are."""
+        match form:
+            case At(value=value, indices=indices):
+                moved = {axis: places.get(axis) for axis in value.axes}
+                for axis, index in indices:
+                    moved[axis] = places.get(index.axis) if isinstance(index, Coordinate) else None
+                return [(value, moved), *((index, self._kept(index, places)) for _, index in indices)]
+            case Reduce(pieces=pieces):
+                return [
+                    (
+                        piece.value,
+                        self._kept(piece.value, places) | {axis: self._place(axis) for axis in piece.axes},
+                    )
+                    for piece in pieces
+                ]
+            case _:
+                return [(each, self._kept(each, places)) for each in children(form)]
+
+    def _kept(self, form: Form, places: Places) -> dict[Axis, Place]:
+        return {axis: places.get(axis) for axis in form.axes}
+
+    def _place(self, axis: Axis) -> Place:
+        """A reduced axis: one place for all of one range if it is resident, else its own."""
+        return (low(axis), size(axis)) if is_fixed(axis, self.parameters) else ("stream", axis)
+
+    def _grid(self) -> frozenset[Axis]:
+        """The axes of the result that are in the grid: those that are neither resident nor outputs."""
+        kept = {
+            axis
+            for form in self._inside()
+            if isinstance(form, Reduce)
+            for axis in reduced_axes(form)
+            if is_fixed(axis, self.parameters)
+        }
+        order = tuple(axis for axis in self.root.axes if axis not in kept)
+        outputs: set[Axis] = set()
+        for form in epilogue(self.root):
+            found = contraction(form, self.found) if form not in self.found else None
+            if found is not None and all(is_fixed(axis, self.parameters) for axis in found.over):
+                outputs |= set(found.rows(order))
+        return frozenset(axis for axis in order if axis not in outputs)
+
+    def _inside(self) -> list[Form]:
+        stack, inside = [self.root], dict[Form, None]()
+        while stack:
+            form = stack.pop()
+            if form in inside or (form != self.root and (form in self.found or self.why_stored(form))):
+                continue
+            inside[form] = None
+            stack += children(form)
+        return list(inside)

@@ -1,0 +1,232 @@
+"""Reductions over tiles: a fold over what is resident, a stream of folded chunks over the rest.
+
+A sum of products whose one factor has no lanes is a Dot of that factor with the others. Masked entries
+of a Dot are zeros on the side that the mask belongs to, which is the sum that skips them as long as the
+other side is finite (as in every padded convolution).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from ..dsl.program import Axis, Form, Map, Piece, Reduce
+from ..dsl.size_forms import is_batch
+from .contraction import factors_of
+from .kernel import Carry, Local, Operand, StreamAxis
+from .kernel_builder import Tile
+from .lower import Env, Lowering
+from .reductions import CHUNKED, Chunked
+from .roles import Roles
+from .schedule import TileSchedule
+from .total import Totality
+
+
+@dataclass(slots=True, kw_only=True)
+class TileLowering(Lowering):
+    """`lanes` are tile axes; `pool` the local axes that stand for a range, in the order of their making."""
+
+    roles: Roles
+    schedule: TileSchedule
+    total: Totality
+    lanes: tuple[str, ...] = ()
+    wide: set[str] = field(default_factory=set[str])
+    """Grid and stream axes of more than one coordinate a tile."""
+    locals: list[Local] = field(default_factory=list[Local])
+    pool: dict[tuple[Form, Form], list[str]] = field(default_factory=dict[tuple[Form, Form], list[str]])
+
+    # --- axes
+
+    def resident(self, axis: Axis, taken: Sequence[str]) -> str:
+        """A local axis over the range of `axis`: one that is there, unless it is `taken`. So all that is
+        computed over one range at one place of a tile is one value."""
+        names = self.pool.setdefault(self.range_key(axis), [])
+        for name in names:
+            if name not in taken:
+                return name
+        name = self.coordinate(axis)
+        lowest, extent = self.low(axis), self.extent(axis)
+        assert isinstance(lowest, int)
+        assert isinstance(extent, int)
+        self.locals.append(Local(name, lowest, extent))
+        names.append(name)
+        return name
+
+    def stream_axis(self, axis: Axis, name: str, step: int) -> StreamAxis:
+        """The whole range of an axis in chunks."""
+        lowest = self.low(axis)
+        return StreamAxis(name, lowest, self.builder.let("add", lowest, self.extent(axis), kind="int"), step)
+
+    def is_wide(self, axis: str) -> bool:
+        """Whether a tile axis has more than one coordinate a tile."""
+        return axis in self.wide or axis in self.lanes or any(each.name == axis for each in self.locals)
+
+    # --- reductions
+
+    def reduce(self, form: Reduce, env: Env, guard: Operand) -> Tile:
+        """A reduction of a value over the lanes in chunks; of anything else, one entry at a time."""
+        if form.op == "count" and all(self.total.of(piece.value) for piece in form.pieces):
+            return Tile(self._count(form))
+        tile = self._reduced(form, env, guard)
+        return Tile(tile.value) if tile.present is not True and self.total.of(form) else tile
+
+    def _count(self, form: Reduce) -> Operand:
+        """The number of entries of pieces that are total."""
+        total: Operand = 0
+        for piece in form.pieces:
+            count: Operand = 1
+            for axis in piece.axes:
+                count = self.builder.let("mul", count, self.extent(axis), kind="int")
+            total = self.builder.let("add", total, count, kind="int")
+        return total
+
+    def _reduced(self, form: Reduce, env: Env, guard: Operand) -> Tile:
+        scaled = pulled(form)
+        if scaled is not None:
+            return self.value(scaled, env, guard)
+        outer = self.builder.axes(tuple(env[axis] for axis in form.axes))
+        if form.op not in CHUNKED or not set(outer) & set(self.lanes):
+            return Lowering.reduce(self, form, env, guard)
+        rule = CHUNKED[form.op](self.builder, form)
+        state: list[Operand] | None = None
+        surely = False
+        for piece in form.pieces:
+            state, always = self._piece(rule, form, piece, state, env, guard)
+            surely = surely or (always and not any(is_batch(a) for a in piece.axes))
+        assert state is not None
+        result = rule.finish(state)
+        return Tile(result.value) if surely else result
+
+    def _piece(
+        self,
+        rule: Chunked,
+        form: Reduce,
+        piece: Piece,
+        state: list[Operand] | None,
+        env: Env,
+        guard: Operand,
+    ) -> tuple[list[Operand], bool]:
+        """The state after one piece, and whether its entries are present wherever they are asked for."""
+        outer = tuple(env[axis] for axis in form.axes)
+        names, streams = self._places(piece, self.builder.axes((*outer, guard)))
+        inner = {axis: env[axis] for axis in piece.value.axes if axis in env} | names
+        over = tuple(names.values())
+        if not streams:
+            made, always = self._entries(rule, piece, inner, guard, over, state)
+            return made, always
+        carried = [
+            self.builder.carry(f"{form.op}_", self.builder.axes((*outer, guard)), kind) for kind in rule.kinds
+        ]
+        self.open(tuple(each.name for each in streams))
+        valid = self.builder.both(guard, *(f"{each.name}.valid" for each in streams if each.step > 1))
+        step, always = self._entries(rule, piece, inner, valid, over, list(carried))
+        begin = state if state is not None else rule.begin
+        self.close(
+            streams,
+            tuple(
+                Carry(name, init, new, self.builder.axes_of[name], kind)
+                for name, init, new, kind in zip(carried, begin, step, rule.kinds, strict=True)
+            ),
+        )
+        return list(carried), always
+
+    def _places(self, piece: Piece, taken: Sequence[str]) -> tuple[dict[Axis, str], tuple[StreamAxis, ...]]:
+        """Where the reduced axes run: resident, or in streams, the last of them in chunks."""
+        names: dict[Axis, str] = {}
+        streams: list[tuple[Axis, str]] = []
+        for axis in piece.axes:
+            if axis in self.roles.resident:
+                names[axis] = self.resident(axis, (*taken, *names.values()))
+            else:
+                names[axis] = self.coordinate(axis)
+                streams.append((axis, names[axis]))
+        steps = [1] * len(streams)
+        if streams:
+            steps[-1] = self.schedule.chunk
+            self.wide.add(streams[-1][1])
+        made = tuple(
+            self.stream_axis(axis, name, step) for (axis, name), step in zip(streams, steps, strict=True)
+        )
+        return names, made
+
+    def _entries(
+        self,
+        rule: Chunked,
+        piece: Piece,
+        env: Env,
+        guard: Operand,
+        over: tuple[str, ...],
+        state: list[Operand] | None,
+    ) -> tuple[list[Operand], bool]:
+        """The state with the entries of a chunk."""
+        dot = None
+        if rule.form.op == "sum":
+            dot = self._dot(piece, env, guard, over, None if state is None else state[0])
+        if dot is not None:
+            present = dot.present
+            there = (
+                present if present is True else self.builder.fold_axes("any", present, over, "bool", "any")
+            )
+            before = False if state is None else state[1]
+            return [dot.value, self.builder.let("or", before, there, kind="bool")], present is True
+        tile = self.value(piece.value, env, guard)
+        wide = tuple(axis for axis in over if self.is_wide(axis))
+        part = rule.chunk(tile, wide, env)
+        return part if state is None else rule.joined(state, part), tile.present is True
+
+    # --- contractions
+
+    def _dot(
+        self, piece: Piece, env: Env, guard: Operand, over: tuple[str, ...], init: Operand | None
+    ) -> Tile | None:
+        """A sum of products as a Dot, where one side has no lanes, and rows beside what is summed."""
+        factors = factors_of(piece.value)
+        if len(factors) < 2 or any(factor.kind != "real" for factor in factors):
+            return None
+        wide = tuple(axis for axis in over if self.is_wide(axis))
+        tiles = [self.value(factor, env, guard) for factor in factors]
+        left, right = self._sides(tiles, False, wide), self._sides(tiles, True, wide)
+        if left is None or right is None:
+            return None
+        if not any(self.is_wide(axis) and axis not in wide for axis in self.builder.axes((left.value,))):
+            return None
+        start = None if init is None or init == 0.0 and isinstance(init, float) else init
+        sum_ = self.builder.dot("dot", str(left.value), str(right.value), wide, start, None)
+        return Tile(sum_, self.builder.both(left.present, right.present))
+
+    def _sides(self, tiles: list[Tile], lanes: bool, over: tuple[str, ...]) -> Tile | None:
+        """The product of the factors with (or without) lanes, 0 where they are absent; None where it
+        lacks an axis that is summed."""
+        builder = self.builder
+        value: Operand = 1.0
+        present: Operand = True
+        for tile in tiles:
+            if bool(set(builder.axes((tile.value,))) & set(self.lanes)) is lanes:
+                value = tile.value if value == 1.0 else builder.let("mul", value, tile.value, kind="real")
+                present = builder.both(present, tile.present)
+        value = builder.let("select", present, value, 0.0, kind="real")
+        if not isinstance(value, str) or not set(over) <= set(builder.axes((value,))):
+            return None
+        return Tile(value, present)
+
+
+def pulled(form: Reduce) -> Form | None:
+    """sum[k](c * x) -> c * sum[k](x), for factors c without k; None where there is none."""
+    if form.op != "sum" or form.kind != "real" or len(form.pieces) != 1:
+        return None
+    (piece,) = form.pieces
+    over = set(piece.axes)
+    factors = factors_of(piece.value)
+    moving = [each for each in factors if over & set(each.axes)]
+    fixed = [each for each in factors if not over & set(each.axes)]
+    if not fixed or not moving or len({axis for each in moving for axis in each.axes} & over) < len(over):
+        return None
+    return product((Reduce("sum", (Piece(product(moving), piece.axes),)), *fixed))
+
+
+def product(factors: Sequence[Form]) -> Form:
+    """The factors multiplied from left to right."""
+    result = factors[0]
+    for factor in factors[1:]:
+        result = Map("mul", (result, factor))
+    return result

@@ -1,0 +1,158 @@
+"""The tile schedule by the meaning of its kernels: sizes that overhang, sizes of one, every family."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from plait.compiler.kernel import Dot, Fold, Kernel, Load, Statement, Store, Stream
+from tiled import SMALL, agrees
+
+NORM = """
+  m = mean[c](x)
+  s = mean[c]((x - m)**2)
+  z = (x - m) / sqrt(s + 1e-6)
+"""
+
+PROGRAMS: dict[str, tuple[str, dict[str, tuple[int, ...]]]] = {
+    "chain": (
+        "mixer f(x[h, w], y[w]) -> z[h, w]:\n  a = x * y\n  z = exp(a) - x\n",
+        {"x": (5, 13), "y": (13,)},
+    ),
+    "one entry": ("mixer f(x[t]) -> z[t]:\n  z = x * x\n", {"x": (1,)}),
+    "norm": (
+        f"mixer f(x[t, c]) -> y[t, c]:\n  param w[c]\n{NORM}\n  y = z * w\n",
+        {"x": (9, 7), "w": (7,)},
+    ),
+    "norm of sizes at run time": (f"mixer f(x[t, c]) -> y[t, c]:\n{NORM}\n  y = z\n", {"x": (9, 7)}),
+    "softmax": ("mixer f(x[t, c]) -> y[t, c]:\n  y = softmax[c](x)\n", {"x": (9, 7)}),
+    "softmax of a weight's size": (
+        "mixer f(x[t, c]) -> y[t, c]:\n  param w[c]\n  y = softmax[c](x * w)\n",
+        {"x": (9, 5), "w": (5,)},
+    ),
+    "linear": (
+        "mixer f(x[t, c]) -> y[t, o]:\n  param w[o, c]\n  param b[o]\n  y = sum[c](w * x) + b\n",
+        {"x": (9, 7), "w": (5, 7), "b": (5,)},
+    ),
+    "linear of one": (
+        "mixer f(x[t, c]) -> y[t, o]:\n  param w[o, c]\n  y = sum[c](w * x)\n",
+        {"x": (1, 1), "w": (1, 1)},
+    ),
+    "scaled inside": (
+        "mixer f(x[t, c], g[t]) -> y[t, o]:\n  param w[o, c]\n  y = sum[c](w * x * 0.5 * g)\n",
+        {"x": (9, 7), "g": (9,), "w": (5, 7)},
+    ),
+    "product": (
+        "mixer f(x[t, c], w[o, c]) -> y[t, o]:\n  y = sum[c](w * x)\n",
+        {"x": (9, 7), "w": (5, 7)},
+    ),
+    "block": (
+        "mixer f(x[b, t, c]) -> y[b, t, c]:\n  axis e: size(c) * 4\n  param w[e, c]\n  param v[c, e]\n"
+        f"  param u[e]\n{NORM}\n  h = tanh(sum[c](w * z) + u)\n  y = x + sum[e](v * h)\n",
+        {"x": (2, 9, 3), "w": (12, 3), "u": (12,), "v": (3, 12)},
+    ),
+    "convolution": (
+        "mixer f(x[b, c, h, w]) -> y[b, o, h, w]:\n  near dh, dw: 1\n  param k[o, c, dh, dw]\n  param u[o]\n"
+        "  y = sum[c, dh, dw](k * x[h+dh, w+dw]) + u\n",
+        {"x": (2, 3, 5, 6), "k": (5, 3, 3, 3), "u": (5,)},
+    ),
+    "strided": (
+        "mixer f(x[b, c, h]) -> y[b, o, p]:\n  axis dh: 3\n  axis p: (size(h) + 1) // 2\n"
+        "  param k[o, c, dh]\n  y = sum[c, dh](k * x[h: 2*p + dh - 1])\n",
+        {"x": (2, 3, 7), "k": (5, 3, 3)},
+    ),
+    "grouped": (
+        "mixer f(x[b, g, c, h]) -> y[b, g, o, h]:\n  near dh: 1\n  param k[g, o, c, dh]\n"
+        "  y = sum[c, dh](k * (x[h+dh] otherwise 0))\n",
+        {"x": (2, 3, 2, 7), "k": (3, 5, 2, 3)},
+    ),
+    "depthwise and norm": (
+        "mixer f(a[b, h, w, c]) -> y[b, h, w, c]:\n  near dh, dw: 1\n  param k[c, dh, dw]\n  param g[c]\n"
+        f"  x = sum[dh, dw](k * a[h+dh, w+dw])\n{NORM}\n  y = z * g\n",
+        {"a": (2, 5, 6, 3), "k": (3, 3, 3), "g": (3,)},
+    ),
+    "windows": (
+        "mixer f(x[b, c, h, w]) -> y[b, c, h, w]:\n  near dh, dw: 1\n"
+        "  y = max[dh, dw](x[h+dh, w+dw]) - mean[dh, dw](x[h+dh, w+dw])\n",
+        {"x": (2, 3, 5, 6)},
+    ),
+    "windows that may be empty": (
+        "mixer f(x[h]) -> y[h]:\n  near dh: 1\n  y = (sum[dh](x[h+dh+9]) otherwise 7) + count[dh](x[h+dh+2])\n",
+        {"x": (13,)},
+    ),
+    "pool": ("mixer f(x[b, c, h, w]) -> y[b, c]:\n  y = mean[h, w](x)\n", {"x": (2, 3, 5, 6)}),
+    "every fold": (
+        "mixer f(x[t, c]) -> y[t]:\n  p = x > 0\n"
+        "  y = prod[c](x) + min[c](x) + count[c](when(p, x)) + select(any[c](p) & ~all[c](p), 1, 2)\n",
+        {"x": (9, 6)},
+    ),
+    "argmax": ("mixer f(x[t, c]) -> y[t]:\n  y = argmax[c](x) * 1.0\n", {"x": (9, 6)}),
+    "union": (
+        "mixer f(x[t, c], z[t, d]) -> y[t], m[t]:\n  y = lse[c; d](x, z)\n  m = mean[c; d](x, z)\n",
+        {"x": (9, 6), "z": (9, 3)},
+    ),
+    "weight gradient": (
+        "mixer f(x[b, t, c], g[b, t, o]) -> y[o, c]:\n  y = sum[b, t](g * x)\n",
+        {"x": (2, 9, 7), "g": (2, 9, 5)},
+    ),
+    "square chain": (
+        "mixer f(x[t, c]) -> y[t, c]:\n  like j: c\n  like i: c\n  param w[c, j]\n  param v[c, i]\n"
+        "  z = tanh(sum[j](w * x[c: j]))\n  y = sum[i](v * z[c: i])\n",
+        {"x": (9, 5), "w": (5, 5), "v": (5, 5)},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_kernels_mean_the_program(name: str) -> None:
+    text, shapes = PROGRAMS[name]
+    agrees(text, shapes)
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_they_mean_it_where_nothing_is_resident(name: str) -> None:
+    """As on a machine that streams every reduced axis and has outputs in the grid."""
+    text, shapes = PROGRAMS[name]
+    agrees(text, shapes, tiles=replace(SMALL, resident=0, streamed_outputs=False, halo=False))
+
+
+def kernel(name: str) -> Kernel:
+    """The one kernel of a program."""
+    text, shapes = PROGRAMS[name]
+    (found,) = agrees(text, shapes).values()
+    return found
+
+
+def every(body: tuple[Statement, ...]) -> list[Statement]:
+    found: list[Statement] = []
+    for statement in body:
+        found.append(statement)
+        if isinstance(statement, Stream):
+            found += every(statement.body)
+    return found
+
+
+def test_a_norm_is_one_kernel_that_loads_once() -> None:
+    found = every(kernel("norm").body)
+    assert sum(isinstance(each, Load) and each.buffer == "x" for each in found) == 1
+    assert sum(isinstance(each, Fold) for each in found) == 2
+    assert not any(isinstance(each, Stream) for each in found)
+
+
+def test_a_linear_map_streams_its_outputs() -> None:
+    (stream,) = (each for each in kernel("linear").body if isinstance(each, Stream))
+    assert stream.carries == ()
+    assert isinstance(stream.body[-1], Store)
+    assert {each.buffer for each in stream.body if isinstance(each, Load)} == {"w", "b"}
+
+
+def test_a_block_of_two_maps_is_one_kernel() -> None:
+    dots = [each for each in every(kernel("block").body) if isinstance(each, Dot)]
+    assert len(dots) == 2
+
+
+def test_a_window_over_present_keys_needs_no_bool() -> None:
+    """The centre tap is always there: proved, so nothing is counted or masked for it."""
+    found = every(kernel("depthwise and norm").body)
+    assert {each.op for each in found if isinstance(each, Fold)} == {"sum"}
