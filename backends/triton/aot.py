@@ -133,7 +133,7 @@ def request(kernel: Kernel, source: Source, target: GpuTarget, options: Options)
     """What the worker is asked: the types of the parameters, and what is known of their values."""
     signature = {name: _pointer(each) for name, each in zip(source.buffers, kernel.buffers, strict=True)}
     narrow = fits_int32(kernel, [TYPICAL] * len(kernel.sizes))
-    constants: dict[str, object] = {"INT": "int32" if narrow else "int64"}
+    constants: dict[str, object] = {"INT": "int32" if narrow else "int64", "EVEN": True}
     aligned = list(range(len(source.buffers)))
     for name, buffer, dimension in source.strides:
         last = dimension == kernel.buffers[buffer].rank - 1
@@ -142,7 +142,8 @@ def request(kernel: Kernel, source: Source, target: GpuTarget, options: Options)
         else:
             aligned.append(len(signature))
         signature[name] = "constexpr" if last else "i32"
-    signature |= dict.fromkeys((*source.sizes, "first_tile"), "i32") | {"INT": "constexpr"}
+    signature |= dict.fromkeys((*source.sizes, "first_tile"), "i32")
+    signature |= {"INT": "constexpr", "EVEN": "constexpr"}
     return {
         "path": str(stored(source.function, source.text)),
         "function": source.function,

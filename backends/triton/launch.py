@@ -26,7 +26,7 @@ from ...dsl.errors import CompilerFault
 from ...dsl.mistakes import WrongDevice, WrongDtype, WrongRank
 from .files import stored
 from .options import Options, default_options
-from .printer import print_triton
+from .printer import print_triton, tiled_sizes
 from .widths import fits_int32
 
 MOST_PROGRAMS = 2**31 - 1
@@ -102,9 +102,10 @@ class Built:
         tiles = prod(-(-self._number(axis.size, sizes) // axis.tile) for axis in self.kernel.grid)
         strides = [stride for tensor in tensors for stride in tensor.stride()]
         width = tl.int32 if self._fits_int32(tuple(sizes)) else tl.int64
+        even = not interpreted() and all(sizes[place] % 16 == 0 for place in tiled_sizes(self.kernel))
         for first in range(0, tiles, MOST_PROGRAMS):
             run = self.function()[(min(tiles - first, MOST_PROGRAMS),)]
-            run(*tensors, *strides, *sizes, first, INT=width, **self.options.launch())
+            run(*tensors, *strides, *sizes, first, INT=width, EVEN=even, **self.options.launch())
 
     def _fits_int32(self, sizes: tuple[int, ...]) -> bool:
         known = self._narrow.get(sizes)
@@ -171,7 +172,7 @@ def dtype(buffer: Buffer) -> torch.dtype:
 
 def build(kernel: Kernel, options: Options | None = None) -> Built:
     """Print a kernel; Triton compiles it at its first call on a GPU, once for each layout of strides
-    that it tells apart (1, divisible by 16, neither) and each integer width.
+    that it tells apart (1, divisible by 16, neither), each integer width, and sizes that 16 divides or not.
 
     Raises CompilerFault for a kernel that is not well formed.
     """

@@ -23,7 +23,7 @@ from ...compiler.kernel import (
     Take,
 )
 
-WORDS = frozenset("tl triton INT DOT INTERPRETED NO_INTEGER tile first_tile".split())
+WORDS = frozenset("tl triton INT EVEN DOT INTERPRETED NO_INTEGER tile first_tile".split())
 
 
 @dataclass(slots=True)

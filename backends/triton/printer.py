@@ -3,10 +3,12 @@
 One program computes one tile. Lanes are flattened into the first dimension of its blocks, the axes of
 a stream into another, each local axis is one more (`layout.py`). The function takes
 
-    the buffers, the strides of each, the sizes of the kernel, first_tile, INT
+    the buffers, the strides of each, the sizes of the kernel, first_tile, INT, EVEN
 
-where INT, compiled in, is the type of coordinates: tl.int32 where the sizes of the call allow it
-(`widths.py`), else tl.int64. Offsets into buffers are int64 always.
+where the last two are compiled in. INT is the type of coordinates: tl.int32 where the sizes of the
+call allow it (`widths.py`), else tl.int64; offsets into buffers are int64 always. EVEN says that the
+axes that are cut into tiles have sizes that 16 divides, so that neighbours are masked together and
+may be loaded at once.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from pathlib import Path
 
 from ...compiler.kernel import Dot, Fold, Kernel, Let, Load, Statement, Store, Stream
 from .emit import Value
+from .layout import every
 from .options import Options
 from .tiles import Tiles
 
@@ -28,13 +31,15 @@ from .tiles import Tiles
 @dataclass(frozen=True, slots=True)
 class Source:
     """A whole file, complete without plait, and the name and parameters of its kernel function: the
-    buffers in order, the strides of each as (name, buffer, dimension), the sizes, first_tile, INT."""
+    buffers in order, the strides of each as (name, buffer, dimension), the sizes, first_tile, INT, EVEN.
+    `even` are the places of the sizes that EVEN speaks of."""
 
     text: str
     function: str
     buffers: tuple[str, ...]
     strides: tuple[tuple[str, int, int], ...]
     sizes: tuple[str, ...]
+    even: tuple[int, ...]
 
 
 def print_triton(kernel: Kernel, options: Options) -> Source:
@@ -54,17 +59,20 @@ class Printer(Tiles):
         buffers = tuple(self.declare(f"buffer {each.name}", each.kind, ()) for each in self.kernel.buffers)
         strides = tuple(self._strides(buffers))
         sizes = tuple(self.identifiers.new(size) for size in self.kernel.sizes)
+        even = tiled_sizes(self.kernel)
         groups = [
             buffers,
             [stride for stride, _, _ in strides],
             [*sizes, "first_tile"],
-            ["INT: tl.constexpr"],
+            ["INT: tl.constexpr", "EVEN: tl.constexpr"],
         ]
         rows = [textwrap.fill(", ".join(group), 95) + ",\n" for group in groups if group]
         shown = textwrap.indent("".join(rows), "    ").rstrip()
         with self.out.block(f"def {name}(\n{shown}\n):"):
             for size, identifier in zip(self.kernel.sizes, sizes, strict=True):
                 self.values[size] = Value(identifier, "int")
+                if self.kernel.sizes.index(size) in even:  # a product shows Triton what divides it
+                    self.out.offer(identifier, f"{identifier} // 16 * 16 if EVEN else {identifier}")
                 self.out.offer(identifier, f"{identifier}.to(INT)")
             self.tile()
             self.out.note("the values of the tile")
@@ -73,7 +81,7 @@ class Printer(Tiles):
         function = f"@triton.jit(do_not_specialize=[{unspecialised}])\n{self.out.text()}"
         helpers = _used(function)
         parts = [self._title(), self._globals(function + "".join(helpers)), *helpers, function]
-        return Source("\n\n\n".join(parts) + "\n", name, buffers, strides, sizes)
+        return Source("\n\n\n".join(parts) + "\n", name, buffers, strides, sizes, even)
 
     def _title(self) -> str:
         launch = ", ".join(f"{name}={value}" for name, value in self.options.launch().items())
@@ -117,6 +125,14 @@ class Printer(Tiles):
                     self.store(statement)
                 case Stream():
                     self.stream(statement)
+
+
+def tiled_sizes(kernel: Kernel) -> tuple[int, ...]:
+    """The places of the sizes that are the extent of an axis with more than one coordinate a tile."""
+    streams = (each for each in every(kernel.body) if isinstance(each, Stream))
+    ends = {axis.stop for stream in streams for axis in stream.axes if axis.step > 1}
+    ends |= {grid.size for grid in kernel.grid if grid.tile > 1}
+    return tuple(place for place, size in enumerate(kernel.sizes) if size in ends)
 
 
 # --- library.py, as text

@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from ...compiler.kernel import Carry, Dot, Operand, Statement, Stream, StreamAxis
 from .dots import Dots
 from .emit import Value, literal, minus, plus
-from .layout import TileAxis
+from .layout import Group, TileAxis
 
 
 class Tiles(Dots):
@@ -39,6 +39,7 @@ class Tiles(Dots):
         for axis in self.kernel.locals:
             self.values[f"{axis.name}.first"] = literal(axis.low)
             self.values[f"{axis.name}.last"] = literal(axis.low + axis.size - 1)
+            self.values[f"{axis.name}.end"] = literal(axis.low + axis.size)
         for axis in tuple(self.layout.axes.values()):
             if axis.sort != "stream":
                 self._coordinate(axis, "rows" if axis.name in self.kernel.lanes else f"{axis.name}_places")
@@ -58,6 +59,7 @@ class Tiles(Dots):
 
     def _range(self, name: str, first: str, end: Value, step: int) -> None:
         """`NAME.first` and `NAME.last` of a chunk that starts at `first`; `end` is beyond the axis."""
+        self.values[f"{name}.end"] = end
         if step == 1:
             self.out.offer(self.declare(name, "int", ()), first)
             self.values[f"{name}.first"] = self.values[f"{name}.last"] = self.values[name]
@@ -89,7 +91,14 @@ class Tiles(Dots):
         self.out.offer(name, whole if first.number == 0 else f"{first.code} + {whole}")
         if axis.overhangs:
             valid = self.declare(f"{axis.name}.valid", "bool", (group,))
-            self.out.offer(valid, f"{name} <= {self.values[f'{axis.name}.last'].code}")
+            self.out.offer(valid, f"{name} {self._bound(axis, group)}")
+
+    def _bound(self, axis: TileAxis, group: Group) -> str:
+        """What a coordinate that exists is below. Of whole tiles that is the end of the axis, which may be
+        known to be even where the last coordinate of a tile is not."""
+        if axis.sort == "local" or group.padded[axis.name] == axis.extent:
+            return f"< {self.values[f'{axis.name}.end'].code}"
+        return f"<= {self.values[f'{axis.name}.last'].code}"
 
     # --- streams
 
