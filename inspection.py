@@ -13,10 +13,10 @@ from torch.fx import GraphModule
 
 from . import backends
 from .backends.assemble import Assembler
-from .backends.compiled import REALS
 from .backends.compiled import Compiled as Runner
 from .backends.executable import Built, Call
 from .backends.kernel_graph import kernel_graph
+from .backends.precision import STORED, uniform
 from .compiler.derive import gradient
 from .compiler.explain import Report, explain
 from .compiler.kernel import Kernel
@@ -39,8 +39,8 @@ def _assembled(runner: Runner) -> tuple[Assembler, Mapping[Axis, int], bool]:
     backend = (
         "cpp" if runner.backend in (None, "reference") else "triton" if runner.backend == "triton" else "cpp"
     )
-    real = REALS.get(runner.dtype or torch.float32, "float32")
-    assembler = runner.assembler(batch, backend, real)
+    types = uniform(program, runner.dtype or torch.float32)
+    assembler = runner.assembler(batch, backend, types)
     fixed = dict(program.fixed)
     axes = {axis for d in assembler.program.declarations for axis in d.leaf.over if axis.size is None}
     return assembler, {axis: fixed.get(axis, EXAMPLE_SIZE) for axis in axes}, True
@@ -70,7 +70,7 @@ def graph(runner: Runner) -> GraphModule:
             helps=["call it once, then ask"],
         )
     return kernel_graph(
-        prepared.executable, prepared.shapes, prepared.numbers, prepared.sizes, prepared.real, prepared.device
+        prepared.executable, prepared.shapes, prepared.numbers, prepared.sizes, prepared.device
     )
 
 
@@ -94,9 +94,8 @@ def aot(
         program = gradient(program, None)
         outputs = {f"cot.{name}": shape for name, shape in shapes.items() if f"cot.{name}" not in shapes}
         shapes = {**shapes, **{name: shape for name, shape in outputs.items() if _declares(program, name)}}
-    real = REALS.get(dtype or torch.float32)
-    if real is None:
-        raise InvalidArgument(f"kernels are compiled for float32 and float64, not {dtype}")
+    if (dtype or torch.float32) not in STORED:
+        raise InvalidArgument(f"kernels are compiled for float32, float64, bfloat16 and float16, not {dtype}")
     missing = [d.leaf.name for d in program.declarations if d.leaf.name not in shapes]
     if missing:
         raise InvalidSize(
@@ -108,7 +107,8 @@ def aot(
     assert isinstance(batch, tuple)
     sizes = {axis: extent for axis, extent in bound.items() if isinstance(extent, int)}
     sizes |= {Axis(f"..{i}"): extent for i, extent in enumerate(batch)}
-    written = Assembler(expand_batch(program, len(batch)), "triton", real).written(sizes)
+    expanded = expand_batch(program, len(batch))
+    written = Assembler(expanded, "triton", uniform(expanded, dtype or torch.float32)).written(sizes)
     return backends.triton_reports([each.kernel for each in written.values()], target)
 
 

@@ -8,14 +8,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ..compiler.kernel import Kernel, RealType
+    from ..compiler.kernel import Kernel
     from ..dsl.program import Program
     from .executable import Built
+    from .precision import Precision
 
 
-def assembler(program: Program, backend: str, real: RealType) -> Any:
+def assembler(program: Program, backend: str, precision: Precision) -> Any:
     """The compiler proper, which a call that finds its kernels in the cache never needs."""
-    return import_module(".assemble", __package__).Assembler(program, backend, real)
+    return import_module(".assemble", __package__).Assembler(program, backend, precision)
 
 
 def reference() -> Any:

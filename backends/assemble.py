@@ -196,7 +196,9 @@ class Assembler:
             return () if form in stored and form != group.result.form else operands_of(form)
 
         found = walk((group.result.form,), operands)
-        return [form for form in found if form != group.result.form and (form in stored or isinstance(form, Leaf))]
+        return [
+            form for form in found if form != group.result.form and (form in stored or isinstance(form, Leaf))
+        ]
 
     def _reference(self, group: Group, stored: Mapping[Form, Stored]) -> Reference:
         reads = {form: None if isinstance(form, Leaf) else stored[form] for form in self._reads(group)}

@@ -26,6 +26,7 @@ from ..dsl.size_forms import program_axes
 from . import derivatives
 from .cache import COMPILING
 from .compiled import Compiled
+from .precision import Like
 from .registry import DEVICES, Dims, Run, Tensors, operator, untraced
 from .shapes import Fakes
 
@@ -46,16 +47,12 @@ def tangent(program: Program, wrt: Sequence[str]) -> Program:
     return derivatives().tangent(program, wrt)
 
 
-NARROW = (torch.float16, torch.bfloat16)
-
-
 @dataclass(slots=True, eq=False)
 class Differentiable:
     """Call it as `Compiled.run`: all tensors by name; all results by name, updated buffers (under
     `update:NAME`) and whatever is not real or complex outside the graph.
 
-    Under autocast, tensors of less than float32 are converted to float32, and so are the results: plait
-    stands on autocast's float32 list. Inside, autocast is off.
+    Autocast changes no dtype (see `precision`), and is off inside.
     """
 
     compiled: Compiled
@@ -100,7 +97,7 @@ class Differentiable:
             return self._traced(given)
         if torch.is_autocast_enabled(device):
             with torch.autocast(device, enabled=False):
-                return self._eager([tensor.float() if tensor.dtype in NARROW else tensor for tensor in given])
+                return self._eager(given)
         return self._eager(given)
 
     def _eager(self, given: Sequence[Tensor]) -> dict[str, Tensor]:
@@ -140,7 +137,7 @@ class Differentiable:
     def empty(self, tensors: Sequence[Tensor], shapes: Sequence[tuple[int, ...]]) -> Tensors:
         """Results without values for tensors of these shapes."""
         if self._fakes is None:
-            self._fakes = Fakes(self.compiled.program, self.compiled.dtype)
+            self._fakes = Fakes(self.compiled.program, self.compiled.dtype, self.compiled.like)
         given = dict(zip(self.names, tensors, strict=True))
         return self._fakes(given, dict(zip(self.names, shapes, strict=True)))
 
@@ -173,8 +170,17 @@ class Differentiable:
         kept = tuple(each for each in own.program.outputs if each.name in outputs)
         programs = derivatives()
         program = derive(programs.apart(replace(own.program, outputs=kept, updates=())), wrt)
-        made = Differentiable(Compiled(program, own.backend, own.dtype, own.on_unfused, derived=True))
+        names = tuple(each.name for each in program.outputs)
+        like = tuple(zip(names, wrt, strict=True)) if derive is gradient else self._like(outputs, names)
+        compiled = Compiled(program, own.backend, own.dtype, own.on_unfused, derived=True, like=like)
+        made = Differentiable(compiled)
         return made, tuple(each.leaf.name for each in programs.added(own.program, program))
+
+    def _like(self, outputs: Sequence[str], tangents: Sequence[str]) -> Like:
+        """A tangent has the dtype of what it is the tangent of."""
+        models = dict(self.compiled.like)
+        pairs = zip(outputs, tangents, strict=True)
+        return tuple((tangent, models[name]) for name, tangent in pairs if name in models)
 
     # --- vmap
 

@@ -24,10 +24,10 @@ from ..dsl.size_forms import Sizes, axis_range, evaluate_size
 from ..dsl.sizes import Binder, expand_batch
 from . import assembler, reference
 from .cache import COMPILING, digest, machine_digest, read_index, sources_digest, write_index
-from .executable import LARGE, Call, Executable, dtype_of, unpack
+from .executable import LARGE, Call, Executable, unpack
+from .precision import STORED, Like, Precision, dtype_of, precision, promoted, reals, result_reals
 
 if TYPE_CHECKING:
-    from ..compiler.kernel import RealType
     from .assemble import Assembler
 
 BackendName = Literal["reference", "cpp", "triton"]
@@ -35,8 +35,6 @@ OnUnfused = Literal["warn", "error", "quiet"]
 
 MOST_PREPARED = 4096
 """How many shapes of call are remembered."""
-
-REALS: dict[torch.dtype, RealType] = {torch.float32: "float32", torch.float64: "float64"}
 
 
 @dataclass(slots=True)
@@ -47,9 +45,8 @@ class Prepared:
     sizes: dict[Axis, int]
     shapes: dict[str, list[int]]
     numbers: list[list[int]]
-    real: torch.dtype
     device: torch.device
-    request: tuple[int, BackendName, RealType]
+    request: tuple[int, BackendName, Precision]
     indices: tuple[tuple[Declaration, range], ...]
 
 
@@ -65,7 +62,9 @@ class Compiled:
     """`run` takes every tensor of the program by name: inputs, parameters, buffers and draws.
 
     `derived` programs (gradients) are total by construction; of any other one the sizes of a call
-    decide what its check left open. Raises PlaitError for whatever does not fit.
+    decide what its check left open. `dtype` is that of the results, where a call has to have one (see
+    `precision`); the results named in `like` have that of a tensor. Raises PlaitError for whatever does
+    not fit.
     """
 
     program: Program
@@ -73,6 +72,7 @@ class Compiled:
     dtype: torch.dtype | None = None
     on_unfused: OnUnfused = "warn"
     derived: bool = False
+    like: Like = ()
     _binder: Binder | None = field(default=None, repr=False)
     _assemblers: dict[object, Assembler] = field(default_factory=dict, repr=False)
     _executables: dict[object, Executable] = field(default_factory=dict[object, Executable], repr=False)
@@ -87,9 +87,9 @@ class Compiled:
                 f"there is no backend `{self.backend}`",
                 helps=["one of: reference, cpp, triton, or None to choose"],
             )
-        if self.dtype is not None and self.dtype not in REALS:
+        if self.dtype is not None and self.dtype not in STORED:
             raise WrongDtype(
-                f"programs compile to float32 and float64, not {self.dtype}",
+                f"programs compile to float32, float64, bfloat16 and float16, not {self.dtype}",
                 helps=["pass dtype=torch.float32"],
             )
 
@@ -116,11 +116,11 @@ class Compiled:
         prepared = self._prepared.get(key)
         if prepared is None:
             given = self._checked(tensors)
-            backend, real = self._choose(given)
-            if backend == "reference":
+            backend, types = self._choose(given)
+            if backend == "reference" or types is None:
                 return self._reference(given)
             with COMPILING:
-                prepared = self._prepared.get(key) or self._prepare(given, backend, real)
+                prepared = self._prepared.get(key) or self._prepare(given, backend, types)
                 if len(self._prepared) >= MOST_PREPARED:
                     self._prepared.clear()
                 self._prepared[key] = prepared
@@ -143,22 +143,24 @@ class Compiled:
         return self.assembler(*prepared.request)
 
     def _reference(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The interpreter's values in the dtype of the call."""
-        real = self._real(tensors)
+        """The interpreter's values in the dtypes of the call."""
+        _, made = self._reals(tensors)
         results = reference().interpret(self.program, tensors)
-        narrowed = {torch.float64: real, torch.complex128: real.to_complex()}
-        return {name: x.to(narrowed.get(x.dtype, x.dtype)) for name, x in results.items()}
+        kinds: dict[torch.dtype, Kind] = {torch.float64: "real", torch.complex128: "complex"}
+        return {
+            name: x.to(dtype_of(kinds[x.dtype], made[name])) if x.dtype in kinds else x
+            for name, x in results.items()
+        }
 
     def _launch(self, prepared: Prepared, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         executable, shapes = prepared.executable, prepared.shapes
-        real, device = prepared.real, prepared.device
+        device = prepared.device
         held: dict[str, Tensor] = {}
         for slot in executable.slots:
             if slot.given:
                 held[slot.name] = unpack(tensors[slot.name].detach(), shapes[slot.name], slot.packs)
             else:
-                dtype = dtype_of(slot, real)
-                held[slot.name] = torch.empty(shapes[slot.name], dtype=dtype, device=device)
+                held[slot.name] = torch.empty(shapes[slot.name], dtype=slot.dtype, device=device)
         for step, numbers in zip(executable.steps, prepared.numbers, strict=True):
             if isinstance(step, Call):
                 step.built([held[name] for name in step.tensors], numbers)
@@ -194,40 +196,30 @@ class Compiled:
             raise WrongDevice(f"the tensors of one call lie on different devices: {shown}")
         return dict(tensors)
 
-    def _choose(self, tensors: Mapping[str, Tensor]) -> tuple[BackendName, RealType]:
-        real = self._real(tensors)
+    def _choose(self, tensors: Mapping[str, Tensor]) -> tuple[BackendName, Precision | None]:
+        found, made = self._reals(tensors)
+        types = precision(found, made)
         device = _device(tensors).type
         backend = self.backend or ("triton" if device == "cuda" else "cpp")
         if backend == "cpp" and device != "cpu":
             raise WrongDevice(f"the C++ backend runs on the CPU, and the tensors are on {device}")
-        if backend != "reference" and real not in REALS:
+        if backend != "reference" and types is None:
+            shown = sorted({str(dtype) for dtype in found.values()})
             raise WrongDtype(
-                f"the {backend} backend computes in float32 and float64, and the tensors are {real}",
+                f"the {backend} backend knows float32, float64, bfloat16 and float16, and the tensors are "
+                f"{', '.join(shown)}",
                 helps=['convert them with .float(), or ask for backend="reference"'],
             )
-        return backend, REALS.get(real, "float64")
+        return backend, types
 
-    def _real(self, tensors: Mapping[str, Tensor]) -> torch.dtype:
-        """The one dtype of the real tensors of a call; complex ones are of twice its width."""
-        found: dict[torch.dtype, str] = {}
-        for declaration in self.program.declarations:
-            leaf = declaration.leaf
-            dtype = tensors[leaf.name].dtype
-            if not _fits(dtype, leaf.declared):
-                meant = {"bool": "torch.bool", "int": "torch.int64", "complex": "torch.complex64"}
-                raise WrongDtype(
-                    f"{leaf.role} `{leaf.name}` is {leaf.declared} and its tensor is {dtype}",
-                    helps=[f"convert it with .to({meant.get(leaf.declared, 'torch.float32')})"],
-                )
-            if leaf.declared in ("real", "complex"):
-                found.setdefault(dtype.to_real() if dtype.is_complex else dtype, leaf.name)
-        if len(found) > 1:
-            shown = ", ".join(f"`{name}` is {dtype}" for dtype, name in found.items())
-            raise WrongDtype(f"the real tensors of one call have one dtype: {shown}")
-        real = next(iter(found), self.dtype or torch.float32)
-        if self.dtype is not None and real != self.dtype:
-            raise WrongDtype(f"compiled for {self.dtype}, and the tensors are {real}")
-        return real
+    def _reals(self, tensors: Mapping[str, Tensor]) -> tuple[dict[str, torch.dtype], dict[str, torch.dtype]]:
+        """The dtypes of the real tensors of a call, and of its results. Raises WrongDtype."""
+        found = reals(self.program, tensors)
+        common = promoted(self.program, found, self.dtype or torch.float32)
+        if self.dtype is not None and common != self.dtype:
+            shown = ", ".join(f"`{name}` is {dtype}" for name, dtype in found.items())
+            raise WrongDtype(f"compiled for {self.dtype}, and the tensors are {common}", notes=[shown])
+        return found, result_reals(self.program, found, common, self.like)
 
     # --- preparing
 
@@ -237,7 +229,7 @@ class Compiled:
             self._binder = Binder(self.program)
         return self._binder.bind({name: tuple(tensor.shape) for name, tensor in tensors.items()})
 
-    def _prepare(self, tensors: Mapping[str, Tensor], backend: BackendName, real: RealType) -> Prepared:
+    def _prepare(self, tensors: Mapping[str, Tensor], backend: BackendName, types: Precision) -> Prepared:
         bound = self.bind(tensors)
         if not self.derived:
             check_sizes(self.program, bound)
@@ -245,7 +237,7 @@ class Compiled:
         assert isinstance(batch, tuple)
         sizes = {axis: extent for axis, extent in bound.items() if isinstance(extent, int)}
         sizes |= {Axis(f"..{i}"): extent for i, extent in enumerate(batch)}
-        executable = self._executable(len(batch), backend, real, sizes)
+        executable = self._executable(len(batch), backend, types, sizes)
         values = executable.measure(sizes)
         shapes = {slot.name: [values[form] for form in slot.shape] for slot in executable.slots}
         numbers = [
@@ -259,36 +251,37 @@ class Compiled:
             sizes,
             shapes,
             numbers,
-            self._real(tensors),
             _device(tensors),
-            (len(batch), backend, real),
+            (len(batch), backend, types),
             indices,
         )
 
-    def assembler(self, batch: int, backend: BackendName, real: RealType) -> Assembler:
+    def assembler(self, batch: int, backend: BackendName, types: Precision) -> Assembler:
         """The planned program with `batch` batch dimensions."""
-        key = (batch, backend, real)
+        key = (batch, backend, types)
         if key not in self._assemblers:
-            self._assemblers[key] = assembler(expand_batch(self.program, batch), backend, real)
+            self._assemblers[key] = assembler(expand_batch(self.program, batch), backend, types)
         return self._assemblers[key]
 
     def _executable(
-        self, batch: int, backend: BackendName, real: RealType, sizes: Mapping[Axis, int]
+        self, batch: int, backend: BackendName, types: Precision, sizes: Mapping[Axis, int]
     ) -> Executable:
         """From memory, from the index, or by compiling."""
         self._text = self._text or canonical(self.program)
         large = "large" if max(sizes.values(), default=0) > LARGE else "small"
-        place = digest(self._text, str(batch), backend, real, large, sources_digest(), machine_digest())
+        place = digest(
+            self._text, str(batch), backend, repr(types), large, sources_digest(), machine_digest()
+        )
         shapes = self._shapes.get(place) or read_index(place, Shapes)
         if shapes is None:
-            shapes = Shapes(self.assembler(batch, backend, real).shape_forms())
+            shapes = Shapes(self.assembler(batch, backend, types).shape_forms())
             write_index(place, shapes)
         self._shapes[place] = shapes
         known = tuple(evaluate_size(form, sizes) for form in shapes.forms)
         key = digest(place, repr(known))
         executable = self._executables.get(key) or read_index(key, Executable)
         if executable is None:
-            executable = self.assembler(batch, backend, real).executable(sizes, large == "large")
+            executable = self.assembler(batch, backend, types).executable(sizes, large == "large")
             self._report(executable)
             if executable.portable:
                 write_index(key, executable)
@@ -308,19 +301,6 @@ class Compiled:
         if self.on_unfused == "error":
             raise problem
         warnings.warn(str(problem), stacklevel=5)
-
-
-def _fits(dtype: torch.dtype, kind: Kind) -> bool:
-    """Whether a tensor of `dtype` is of a kind, without any conversion."""
-    match kind:
-        case "bool":
-            return dtype == torch.bool
-        case "int":
-            return dtype == torch.int64
-        case "real":
-            return dtype.is_floating_point
-        case "complex":
-            return dtype.is_complex
 
 
 def _device(tensors: Mapping[str, Tensor]) -> torch.device:

@@ -14,6 +14,7 @@ from ..dsl.build import size
 from ..dsl.ops import Kind
 from ..dsl.program import Axis, Const, Form, Item, Map, Size, walk
 from ..dsl.size_forms import Tape, record, size_operands
+from .precision import dtype_of
 
 LARGE = 8192
 """Sizes above it have 64-bit integers in the lanes of float32 kernels."""
@@ -34,13 +35,18 @@ class Built(Protocol):
 @dataclass(frozen=True, slots=True)
 class Slot:
     """A tensor of the run: how big it is along each axis, and how its dimensions are packed outside
-    (the number of axes in each; 0 is a literal 1)."""
+    (the number of axes in each; 0 is a literal 1). `real` is the dtype of its reals."""
 
     name: str
     kind: Kind
     shape: tuple[Form, ...]
     packs: tuple[int, ...]
     given: bool
+    real: torch.dtype
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return dtype_of(self.kind, self.real)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,17 +60,18 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """An output: the slot that holds its value, where each of its axes stands there, and how its
-    dimensions are packed. Outputs of one value share a slot, each with a layout of its own."""
+    """An output: the slot that holds its value, where each of its axes stands there, how its dimensions
+    are packed, and its dtype. Outputs of one value share a slot, each with a layout of its own."""
 
     name: str
     slot: str
     order: tuple[int, ...]
     packs: tuple[int, ...]
+    dtype: torch.dtype
 
     @property
     def plain(self) -> bool:
-        """Whether the output is as its slot."""
+        """Whether its layout is that of its slot."""
         return self.order == tuple(range(len(self.order))) and all(pack == 1 for pack in self.packs)
 
     def of(self, tensor: Tensor) -> Tensor:
@@ -73,7 +80,7 @@ class Result:
             tensor = tensor.permute(self.order).contiguous()
         if any(pack != 1 for pack in self.packs):
             tensor = tensor.reshape(packed_shape(tensor.shape, self.packs))
-        return tensor
+        return tensor.to(self.dtype)
 
 
 class Operation(Protocol):
@@ -178,9 +185,3 @@ def packed_shape(shape: Sequence[int], packs: Sequence[int]) -> list[int]:
         out.append(extent)
         at += pack
     return out
-
-
-def dtype_of(slot: Slot, real: torch.dtype) -> torch.dtype:
-    """The dtype of a slot in a call whose reals are `real`."""
-    dtypes: dict[Kind, torch.dtype] = {"bool": torch.bool, "int": torch.int64, "complex": real.to_complex()}
-    return dtypes.get(slot.kind, real)

@@ -15,7 +15,7 @@ from ..dsl.initialisers import Initialiser, initialiser, read_initialiser
 from ..dsl.mistakes import DuplicateParameter, InvalidArgument, InvalidSize
 from ..dsl.program import Axis, Declaration, Program
 from ..dsl.size_forms import axes_within, evaluate_size
-from .shapes import dtype_of
+from .precision import dtype_of
 
 FILLS: Mapping[str, Callable[..., object]] = {
     "constant": lambda tensor, value: tensor.fill_(value),

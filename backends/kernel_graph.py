@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.fx import Graph, GraphModule, Node
 
 from ..dsl.program import Axis
-from .executable import Call, Executable, Operation, Result, dtype_of, unpack
+from .executable import Call, Executable, Operation, Result, unpack
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +87,6 @@ def kernel_graph(
     shapes: Mapping[str, list[int]],
     numbers: list[list[int]],
     sizes: Mapping[Axis, int],
-    real: torch.dtype,
     device: torch.device,
 ) -> GraphModule:
     """The graph of one shape of call."""
@@ -98,7 +97,7 @@ def kernel_graph(
         if isinstance(step, Call):
             made = [name for name in step.tensors if not slots[name].given and name not in nodes]
             reads = [nodes[name] for name in step.tensors if name in nodes]
-            shaped = tuple((name, tuple(shapes[name]), dtype_of(slots[name], real)) for name in made)
+            shaped = tuple((name, tuple(shapes[name]), slots[name].dtype) for name in made)
             target = Launched(step.built.name, step, tuple(values), shaped)
             node = graph.call_function(target, tuple(reads), {"device": device})
         else:
@@ -111,7 +110,8 @@ def kernel_graph(
     for result in executable.outputs:
         node = nodes[result.slot]
         laid = Laid(identifier(result.name), result)
-        results.append(node if result.plain else graph.call_function(laid, (node,)))
+        plain = result.plain and slots[result.slot].dtype == result.dtype
+        results.append(node if plain else graph.call_function(laid, (node,)))
     graph.output(tuple(results))
     graph.lint()
     return GraphModule(torch.nn.Module(), graph)

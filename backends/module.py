@@ -21,10 +21,11 @@ from ..dsl.mixer import Mixer
 from ..dsl.program import Declaration, Program
 from ..dsl.show import show
 from ..dsl.text_mixers import parse_mixers
-from .autograd import NARROW, Differentiable
+from .autograd import Differentiable
 from .cache import COMPILING
 from .compiled import BackendName, Compiled, OnUnfused
 from .fill import declared_tensors, filled
+from .precision import NARROW
 from .registry import Shelf, untraced
 from .shapes import Layouts
 

@@ -1,6 +1,6 @@
 """Programs as operators of torch: `plait::NAME_DIGEST`, for torch.compile, torch.export and fakes.
 
-Such an operator has a kernel for CPU and CUDA, a fake, an autograd rule and an autocast rule. It has no
+Such an operator has a kernel for CPU and CUDA, a fake and an autograd rule. Autocast passes it by. It has no
 forward mode, and says so: without the check here it would hand out zero tangents. Eager calls on plain
 tensors do not come here (backends/autograd.py).
 """
@@ -133,8 +133,6 @@ def _register(name: str, operation: Operation) -> Overload:
 
     library.impl(name, differentiated, "Autograd", with_keyset=True)
     torch.library.register_vmap(qualified, batched, lib=library)
-    for device in DEVICES:
-        torch.library.register_autocast(qualified, device, torch.float32, lib=library)
     return overload
 
 

@@ -18,21 +18,9 @@ from ..dsl.ops import Kind
 from ..dsl.program import BATCH, Axis, Item, Program
 from ..dsl.size_forms import Tape, record
 from ..dsl.sizes import Binder
+from .precision import Like, dtype_of, promoted, reals, result_reals
 
 Layout = tuple[Item, ...]
-
-
-def dtype_of(kind: Kind, real: torch.dtype) -> torch.dtype:
-    """The dtype of a result in a call whose reals are `real`."""
-    match kind:
-        case "bool":
-            return torch.bool
-        case "int":
-            return torch.int64
-        case "real":
-            return real
-        case "complex":
-            return real.to_complex()
 
 
 @dataclass(slots=True)
@@ -117,27 +105,25 @@ class Fakes:
     program: Program
     dtype: torch.dtype | None
     """The real dtype where no tensor of the call is real."""
+    like: Like = ()
     layouts: Layouts = field(init=False, repr=False)
-    kinds: tuple[Kind, ...] = field(init=False, repr=False)
+    kinds: dict[str, Kind] = field(init=False, repr=False)
+    """Of each result, by its key."""
 
     def __post_init__(self) -> None:
         made = results(self.program)
         self.layouts = Layouts(self.program, tuple(each.items for each in made))
-        self.kinds = tuple(each.kind for each in made)
+        self.kinds = {each.key: each.kind for each in made}
 
     def __call__(
         self, tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]
     ) -> tuple[Tensor, ...]:
         """Results for tensors of these `shapes`, which may differ from their own."""
         first = next(iter(tensors.values()))
-        real = self.real(tensors)
-        laid_out = zip(self.layouts.checked(shapes), self.kinds, strict=True)
-        return tuple(first.new_empty(shape, dtype=dtype_of(kind, real)) for shape, kind in laid_out)
-
-    def real(self, tensors: Mapping[str, Tensor]) -> torch.dtype:
-        """The real dtype of a call."""
-        for declaration in self.program.declarations:
-            dtype = tensors[declaration.leaf.name].dtype
-            if dtype.is_floating_point or dtype.is_complex:
-                return dtype.to_real()
-        return self.dtype or torch.float32
+        found = reals(self.program, tensors)
+        common = promoted(self.program, found, self.dtype or torch.float32)
+        made = result_reals(self.program, found, common, self.like)
+        laid_out = zip(self.layouts.checked(shapes), self.kinds.items(), strict=True)
+        return tuple(
+            first.new_empty(shape, dtype=dtype_of(kind, made[key])) for shape, (key, kind) in laid_out
+        )

@@ -509,14 +509,17 @@ def test_derivatives_of_derivatives_have_names_of_their_own() -> None:
 # --- dtypes, mistakes
 
 
-def test_autocast_computes_in_float32(attention: Call) -> None:
+def test_autocast_changes_no_dtype(attention: Call) -> None:
+    """The widest dtype of the tensors is that of the result; float32 is what is computed in."""
     tensors = [each.detach().bfloat16().requires_grad_() for each in triple(3, 4, 2)]
     with torch.autocast("cpu", dtype=torch.bfloat16):
         out = attention(*tensors)
         mixed = attention(tensors[0], tensors[1].float(), tensors[2])
-    assert out.dtype == torch.float32 and torch.equal(out, mixed)
-    assert furthest(out.double(), circular_torch(*(each.double() for each in tensors))) < 1e-5
-    out.sum().backward()
+        wide = attention(*(each.float() for each in tensors))
+    assert out.dtype == torch.bfloat16 and mixed.dtype == wide.dtype == torch.float32
+    assert torch.equal(mixed, wide) and torch.equal(out, wide.bfloat16())
+    assert furthest(wide.double(), circular_torch(*(each.double() for each in tensors))) < 1e-5
+    mixed.sum().backward()
     assert all(each.grad is not None and each.grad.dtype == torch.bfloat16 for each in tensors)
 
 
@@ -532,8 +535,8 @@ def test_mistakes_are_those_of_the_call(attention: Call) -> None:
     q, k, v = triple(3, 4, 2)
     with pytest.raises(AxisSizeMismatch, match="axis `d` has two sizes"):
         attention(q, k[..., :1], v)
-    with pytest.raises(WrongDtype):
-        attention(q.bfloat16(), k.bfloat16(), v.bfloat16())
+    with pytest.raises(WrongDtype, match=r"one dtype: `q` is torch.float64, `k` is torch.bfloat16"):
+        attention(q, k.bfloat16(), v.bfloat16())
     call = Differentiable(Compiled(circular.program()))
     with pytest.raises(UnknownArgument, match="`v`"):
         call({"q": q, "k": k})

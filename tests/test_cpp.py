@@ -209,9 +209,9 @@ def test_coordinates_too_large_for_32_bits_get_64() -> None:
 
 def test_a_dtype_that_no_kernel_has() -> None:
     with pytest.raises(
-        WrongDtype, match=r"computes in float32 and float64, and the tensors are torch.bfloat16"
+        WrongDtype, match=r"knows float32, float64, bfloat16 and float16, and .* torch.float8_e5m2"
     ):
-        Compiled(total_exp.program()).run({"x": torch.ones(2, 3, dtype=torch.bfloat16)})
+        Compiled(total_exp.program()).run({"x": torch.ones(2, 3).to(torch.float8_e5m2)})
     with pytest.raises(WrongDtype, match="one dtype"):
         Compiled(causal.program()).run({**three(4, 4), "v": torch.ones(4, 4, dtype=torch.float64)})
 

@@ -80,7 +80,8 @@ class Dots(Groups):
         load = self.layout.definitions.get(name)
         view = None
         if isinstance(load, Load) and load.kind == "real" and self.layout.always_inside(load.mask):
-            view = self._view(load, unit, other)
+            same = self.kernel.buffer(load.buffer).real == self.kernel.real
+            view = self._view(load, unit, other) if same else None
         if view is None:
             self._copy(name, copied, unit, other)
             return copied, apart, along

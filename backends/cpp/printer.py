@@ -19,6 +19,7 @@ from ...compiler.kernel import (
     Kernel,
     Let,
     Load,
+    RealType,
     Statement,
     Store,
     Stream,
@@ -50,6 +51,9 @@ def print_cpp(kernels: Sequence[Kernel], target: CpuTarget) -> str:
 
 
 SMALL_TILES = 256
+
+MEMORY: dict[RealType, str] = {"bfloat16": "bf16", "float16": "f16"}
+"""What math.h calls reals that are stored in another type than they are computed in."""
 
 
 class Printer(Dots):
@@ -87,7 +91,7 @@ class Printer(Dots):
             lines.append(f"  const long {mangle(size)} = numbers[{i}];")
         at = len(self.kernel.sizes)
         for i, buffer in enumerate(self.kernel.buffers):
-            held = {"real": "real", "int": "long", "bool": "bool"}[buffer.kind]
+            held = {"real": MEMORY.get(buffer.real, "real"), "int": "long", "bool": "bool"}[buffer.kind]
             const = "const " if buffer.role == "in" else ""
             lines.append(
                 f"  {const}{held} *__restrict {mangle(buffer.name)} = ({const}{held} *)shared->buffers[{i}];"

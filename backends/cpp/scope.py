@@ -113,7 +113,7 @@ class Scope:
         mask = self.operand(load.mask)
         plain, lanes = self._address(load.buffer, index)
         if not lanes and not mask.lanes:
-            code = f"{plain[0]}[{plain[1]}]"
+            code = self._entry(load.buffer, f"{plain[0]}[{plain[1]}]")
             guarded = code if mask.code == "true" else f"({mask.code} ? {code} : 0)"
             return Text(guarded, load.kind, False)
         name = mangle(load.name)
@@ -127,11 +127,16 @@ class Scope:
             for i, text in enumerate(lanes):
                 self.out.add(f"const ivec {name}_{i} = {text[0]};")
             offsets = "".join(f" + (long){name}_{i}[i] * {text[1]}" for i, text in enumerate(lanes))
-            value = f"{plain[0]}[{plain[1]}{offsets}]"
+            value = self._entry(load.buffer, f"{plain[0]}[{plain[1]}{offsets}]")
             value = f"-(decltype({name}[0] + 0))({value} != 0)" if load.kind == "bool" else value
             self.out.add(f"for (int i = 0; i < LANES; i++) {name}[i] = {test}{value}{rest};")
         self.out.declare(load.name)
         return None
+
+    def _entry(self, buffer: str, code: str) -> str:
+        """An entry of memory, widened to the reals of the kernel."""
+        given = self.kernel.buffer(buffer)
+        return f"real({code})" if given.kind == "real" and given.real != self.kernel.real else code
 
     def _address(self, buffer: str, index: list[Text]) -> tuple[tuple[str, str], list[tuple[str, str]]]:
         """Pointer and scalar offset, and the vectors of indices with their strides."""
