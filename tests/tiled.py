@@ -11,7 +11,6 @@ from kernel_meaning import run
 from plait.backends.executable import ground, shape_of
 from plait.compiler.interpret import interpret
 from plait.compiler.kernel import Kernel, RealType
-from plait.compiler.partial import DTYPES
 from plait.compiler.pipeline import Planned, plan_program, shape_forms, write_kernels
 from plait.compiler.schedule import Schedule, StreamSchedule, TileSchedule
 from plait.compiler.written import Written
