@@ -188,6 +188,10 @@ class Streaming:
             weight = let("select", value.present, weight, 0.0, wish="weight")
         grown = builder.dot("grown", str(value.value), str(weight), over, acc, shrink)
         met = builder.both(visible, data, value.present)
+        if isinstance(met, str):
+            # What depends on keys alone gets the lanes too: a fold leaves one entry a lane.
+            lanes = (str(self.env[axis]) for axis in self.tiles)
+            met = builder.both(met, *(f"{lane}.valid" for lane in lanes if lane not in builder.axes((met,))))
         any_met = builder.fold_axes("any", met, over, "bool", "met") if isinstance(met, str) else met
         return high, more, grown, builder.let("or", seen, any_met, kind="bool")
 

@@ -1,0 +1,108 @@
+"""The golden files of tests/golden: what the papers' own code gave, and what a module of plait gives beside it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import safe_open
+from torch import Tensor, nn
+
+from plait.stdlib import from_official
+
+FOLDER = Path(__file__).resolve().parent / "golden"
+PATHS = sorted(FOLDER.glob("*.safetensors"))
+
+BOUNDS = {torch.float64: 1e-9, torch.float32: 1e-5}
+"""How far a result may be from the recorded one: the norm of the difference over the norm of what was recorded."""
+
+ZERO = 1e-12
+"""A recorded gradient of a smaller norm is zero but for rounding, and is compared absolutely."""
+
+BackendName = Literal["reference", "cpp", "triton"]
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One file: `tensors` by their keys there, all float64."""
+
+    operator: str
+    config: Mapping[str, Any]
+    tensors: Mapping[str, Tensor]
+
+    def part(self, *prefixes: str) -> dict[str, Tensor]:
+        """The tensors whose keys begin so, without that beginning."""
+        return {
+            key.removeprefix(prefix): tensor
+            for prefix in prefixes
+            for key, tensor in self.tensors.items()
+            if key.startswith(prefix)
+        }
+
+    def outputs(self, word: str) -> dict[str, Tensor]:
+        """`out` or `cot` by the name of the output; "" names a single one."""
+        return {key.removeprefix("."): tensor for key, tensor in self.part(word).items()}
+
+    def module(self, backend: BackendName, dtype: torch.dtype) -> nn.Module:
+        state = {key: tensor.to(dtype) for key, tensor in self.part("param.", "buf.").items()}
+        return from_official(self.operator, dict(self.config), state, backend=backend)
+
+
+def load(path: Path) -> Case:
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata()
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  (no mapping)
+    return Case(metadata["operator"], json.loads(metadata["config"]), tensors)
+
+
+def results(case: Case, backend: BackendName, dtype: torch.dtype) -> dict[str, Tensor]:
+    """What the module gives, under the keys of the file: outputs, gradients, buffers after the call."""
+    module = case.module(backend, dtype)
+    inputs = {key: tensor.to(dtype).requires_grad_() for key, tensor in copies(case.part("in.")).items()}
+    outputs = named(module(**inputs))
+    cotangents = case.outputs("cot")
+    loss = sum((outputs[name] * cotangents[name].to(dtype)).sum() for name in cotangents)
+    assert isinstance(loss, Tensor)
+    loss.backward()
+    found = {f"out.{name}" if name else "out": output for name, output in outputs.items()}
+    found |= {f"grad.in.{key}": gradient(tensor) for key, tensor in inputs.items()}
+    found |= {f"grad.param.{key}": gradient(tensor) for key, tensor in module.named_parameters()}
+    buffers = dict(module.named_buffers())
+    return found | {f"newbuf.{key}": buffers[key] for key in case.part("newbuf.")}
+
+
+def copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {key: tensor.clone() for key, tensor in tensors.items()}
+
+
+def named(outputs: Tensor | Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {"": outputs} if isinstance(outputs, Tensor) else dict(outputs)
+
+
+def gradient(tensor: Tensor) -> Tensor:
+    assert tensor.grad is not None
+    return tensor.grad
+
+
+def errors(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, float]:
+    """How far each expected tensor is from the one found. A zero one is held against the largest of its case."""
+    largest = max(tensor.norm().item() for tensor in expected.values()) or 1.0
+    wrong: dict[str, float] = {}
+    for key, tensor in expected.items():
+        assert found[key].shape == tensor.shape, key
+        norm = tensor.norm().item()
+        difference = (found[key].detach().double() - tensor).norm().item()
+        wrong[key] = difference / (norm if norm > ZERO else largest)
+    return wrong
+
+
+def agree(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], dtype: torch.dtype) -> None:
+    """Every expected tensor is there, of the dtype, free of NaN, and within the bound."""
+    assert set(found) == set(expected)
+    assert {tensor.dtype for tensor in found.values()} == {dtype}
+    wrong = {key: error for key, error in errors(found, expected).items() if not error <= BOUNDS[dtype]}
+    assert not wrong
