@@ -57,7 +57,19 @@ from .pooling import adaptive_average_pool as adaptive_average_pool
 from .pooling import average_pool as average_pool
 from .pooling import global_average_pool as global_average_pool
 from .pooling import max_pool as max_pool
+from .positions import alibi as alibi
+from .positions import causal as causal
+from .positions import relative_position_bias as relative_position_bias
+from .positions import rotary as rotary
+from .positions import rotate_pairs as rotate_pairs
+from .positions import sinusoidal as sinusoidal
+from .positions import within as within
+from .resampling import interpolate as interpolate
+from .resampling import patch_embedding as patch_embedding
+from .resampling import pixel_shuffle as pixel_shuffle
+from .resampling import pixel_unshuffle as pixel_unshuffle
 from .stochastic import drop_path as drop_path
+from .stochastic import dropout as dropout
 
 if TYPE_CHECKING:
     from .official import from_official as from_official

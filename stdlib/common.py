@@ -29,6 +29,11 @@ def listed(axes: Axes) -> tuple[AxisValue, ...]:
     return (axes,) if isinstance(axes, AxisValue) else tuple(axes)
 
 
+def several(over: Over) -> tuple[AxisValue | EllipsisType, ...]:
+    """The axes, `...` among them, as a tuple."""
+    return (over,) if isinstance(over, AxisValue | EllipsisType) else tuple(over)
+
+
 def item(axes: Axes) -> AxisValue | tuple[AxisValue, ...]:
     """The axes as one dimension of a parameter: several are packed, row-major."""
     found = listed(axes)
@@ -60,8 +65,15 @@ def chosen(word: str, words: Sequence[str], what: str) -> str:
     return word
 
 
-def affine(y: Value, over: Axes, weight: bool, bias: bool) -> Value:
-    """`weight * y + bias` with parameters of these names over the axes, begun at 1 and 0."""
+def affine(y: Value, over: Over, weight: bool, bias: bool) -> Value:
+    """`weight * y + bias` with parameters of these names over the axes, begun at 1 and 0.
+
+    Raises InvalidArgument for a parameter over `...`.
+    """
+    axes = [each for each in several(over) if isinstance(each, AxisValue)]
+    if (weight or bias) and len(axes) < len(several(over)):
+        refuse("the weight and the bias are over `...`, and a parameter has no batch",
+               "say what they are over: `affine_over=c`, or leave them out: `weight=False, bias=False`")  # fmt: skip
     if weight:
-        y = param("weight", *listed(over), init=1) * y
-    return y + param("bias", *listed(over), init=0) if bias else y
+        y = param("weight", *axes, init=1) * y
+    return y + param("bias", *axes, init=0) if bias else y

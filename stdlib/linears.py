@@ -45,8 +45,9 @@ def linear(
     return y + param("bias", item(target), init=0) if bias else y
 
 
+@layer
 def pointwise_convolution(
-    x: Value, source: Axes, target: Axes, *, bias: bool = True, rank: int = 2, init: Init = None, name: str
+    x: Value, source: Axes, target: Axes, *, bias: bool = True, rank: int = 2, init: Init = None
 ) -> Value:
     """`linear` with its weight stored as a convolution's: `weight[target, source, 1, 1]` (`rank` ones).
 
@@ -62,7 +63,7 @@ def pointwise_convolution(
     >>> torch.allclose(net(x), torch.nn.functional.conv2d(x, net.conv.weight, net.conv.bias))
     True
     """
-    return linear(x, source, target, bias=bias, ones=(1,) * rank, init=init, name=name)
+    return linear(x, source, target, bias=bias, ones=(1,) * rank, init=init, name="")
 
 
 @layer

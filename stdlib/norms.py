@@ -3,26 +3,12 @@ the variance (`correction`, as in `torch.var`), and what the affine parameters a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from math import prod
 
-from .. import (
-    AxisValue,
-    Value,
-    axis,
-    buffer,
-    layer,
-    maximum,
-    merge,
-    mode,
-    param,
-    require,
-    split,
-    sqrt,
-    update,
-    when,
-)  # fmt: skip
-from .common import Axes, Over, affine, chosen, listed
+from .. import AxisValue, Value, axis, buffer, layer, maximum, merge, mode, param, require, split
+
+from .. import sqrt, update, when  # isort: skip
+from .common import Axes, Over, affine, chosen, listed, several
 
 
 def standardize(
@@ -31,8 +17,8 @@ def standardize(
     """`(x - mean) / sqrt(var + eps)`, where var is `sum((x - mean)**2) / (count - correction)`.
 
     Same axes as x. `eps_in="deviation"` divides by `sqrt(var) + eps` instead (CNM divides so, by the unbiased
-    deviation: `correction=1`). `where` leaves entries out of both statistics; y is absent where none is left. Raises InvalidArgument for
-    another `eps_in`. Source: layer normalisation, arXiv 1607.06450, equation 3.
+    deviation: `correction=1`). `where` leaves entries out of both statistics; y is absent where none is left.
+    Raises InvalidArgument for another `eps_in`. Source: arXiv 1607.06450, equation 3.
 
     >>> import torch
     >>> from plait import axes, compile, mixer
@@ -77,7 +63,7 @@ def layer_norm(
     True
     """
     y = standardize(x, over, eps=eps, eps_in=eps_in, correction=correction)
-    return _affine(y, over if affine_over is None else affine_over, weight, bias)
+    return affine(y, over if affine_over is None else affine_over, weight, bias)
 
 
 @layer
@@ -100,7 +86,7 @@ def rms_norm(
     True
     """
     y = x / sqrt((x * x).mean(over) + eps)
-    return _affine(y, over if affine_over is None else affine_over, weight, False)
+    return affine(y, over if affine_over is None else affine_over, weight, False)
 
 
 @layer
@@ -125,7 +111,7 @@ def group_norm(
     """
     require(channels.size % groups == 0)
     group, member = axis("group", groups), axis("member", channels.size // groups)
-    y = standardize(x[split(channels, group, member)], (member, over), eps=eps)
+    y = standardize(x[split(channels, group, member)], (member, *several(over)), eps=eps)
     return affine(y[merge(channels, group, member)], channels, weight, bias)
 
 
@@ -160,9 +146,9 @@ def batch_norm(
     Same axes as x; parameters and buffers are over the channels. In training `running_mean` moves to the mean
     and `running_var` to the unbiased variance by `momentum` (None: the average of all calls), and
     `num_batches_tracked` counts. `running=False` has no buffers and takes the batch's statistics in both modes.
-    `where` leaves entries out of them; a channel of which nothing is left keeps its buffers, and its y is absent. Where `over` has no `...` it must hold two entries at least
-    (RequirementFailed); where it has, one entry gives a running variance of NaN.
-    Source: arXiv 1502.03167, algorithm 1; torch.nn.BatchNorm2d.
+    `where` leaves entries out of them; a channel of which nothing is left keeps its buffers, and its y is absent.
+    Where `over` has no `...` it must hold two entries at least (RequirementFailed); where it has, one entry
+    gives a running variance of NaN. Source: arXiv 1502.03167, algorithm 1; torch.nn.BatchNorm2d.
 
     >>> import torch
     >>> from plait import axes, mixer
@@ -191,7 +177,7 @@ def _track(
     x: Value, channels: Axes, over: Over, momentum: float | None, where: object, mean: Value, variance: Value
 ) -> None:
     """Move the running statistics to those of this call, as torch.nn.BatchNorm does."""
-    named = tuple(over) if isinstance(over, Sequence) else (over,)
+    named = several(over)
     sizes = [each.size for each in named if isinstance(each, AxisValue)]
     if where is None and len(sizes) == len(named):
         require(prod(sizes) > 1)
@@ -252,7 +238,3 @@ def layer_scale(x: Value, channels: Axes, *, init: float = 1e-6) -> Value:
     (True, True)
     """
     return param("gamma", *listed(channels), init=init) * x
-
-
-def _affine(y: Value, over: Over, weight: bool, bias: bool) -> Value:
-    return affine(y, over, weight, bias) if weight or bias else y

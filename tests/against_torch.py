@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from plait import Mixer
+from plait import Mixer, compile
+from plait.backends.compiled import BackendName
 
-RUNS = (("reference", torch.float64), ("cpp", torch.float64), ("cpp", torch.float32))
+RUNS: tuple[tuple[BackendName, torch.dtype], ...] = (
+    ("reference", torch.float64),
+    ("cpp", torch.float64),
+    ("cpp", torch.float32),
+)
 """Each backend with a dtype: the meaning, and the kernels in both widths."""
 
-MEANING = RUNS[:1]
-"""For the further settings of a layer whose kernels other settings build."""
-
-Official = nn.Module | Callable[..., Tensor]
+Official = nn.Module | Callable[..., Tensor | tuple[Tensor, ...]]
 
 
-def budget(dtype: torch.dtype, length: int) -> float:
+def budget(dtype: torch.dtype, length: int, chain: int = 1) -> float:
     """The relative error that rounding explains: a few units in the last place for every operation of a
-    chain and for every eight terms of a sum."""
-    return torch.finfo(dtype).eps * (8 + length / 8)
+    chain of sums, and for every eight terms of a sum."""
+    return torch.finfo(dtype).eps * (8 + length / 8) * chain
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:
@@ -36,40 +38,56 @@ def agree(
     official: Official,
     *inputs: Tensor,
     train: bool = False,
-    runs: tuple[tuple[str, torch.dtype], ...] = RUNS,
+    kernels: bool = True,
+    chain: int = 1,
     draws: Mapping[str, Tensor] | None = None,
     **given: object,
 ) -> None:
     """The layer gives what the official one gives, which has its keys and shapes: outputs, gradients of a
-    random combination of them for every input and parameter, and the buffers after a call."""
+    random combination of them for every input and parameter, and the buffers after a call.
+
+    `kernels=False` asks the reference only: for the further settings of a layer whose kernels others build.
+    `chain` is how many sums feed each other.
+    """
     if isinstance(official, nn.Module):
         stirred(official)
     expected = dict(measured(official, inputs, train))
-    for backend, dtype in runs:
+    for backend, dtype in RUNS if kernels else RUNS[:1]:
         net = layer.module(backend=backend, on_unfused="quiet", **given).to(dtype)
         if isinstance(official, nn.Module):
             net.load_state_dict(official.state_dict())
-        found = dict(
-            measured(net, [x.to(dtype) if x.is_floating_point() else x for x in inputs], train, draws)
-        )
+        drawn = {name: keep.to(dtype) for name, keep in (draws or {}).items()}
+        given_inputs = [x.to(dtype) if x.is_floating_point() else x for x in inputs]
+        found = dict(measured(net, given_inputs, train, drawn))
         assert sorted(found) == sorted(expected)
         length = max(value.numel() for value in (*expected.values(), *inputs))
         for name, value in expected.items():
-            close(found[name], value, dtype, length, f"{name} on {backend}")
+            close(found[name], value, budget(dtype, length, chain), f"{name} on {backend}")
+            assert not value.is_floating_point() or found[name].dtype == dtype, name
+
+
+def meaning(layer: Mixer, *inputs: Tensor) -> Tensor:
+    """The one output of a layer without parameters, as the reference computes it."""
+    made = compile(layer, backend="reference")(*inputs)
+    assert isinstance(made, Tensor)
+    return made
 
 
 def stirred(official: nn.Module) -> None:
-    """Its real state set to random numbers, so that a factor of 1 or a bias of 0 hides nothing."""
+    """Its real state set to random numbers, so that a factor of 1 or a bias of 0 hides nothing; those of a
+    matrix so that sums stay as large as their terms."""
     official.double()
     with torch.no_grad():
         for number, tensor in enumerate(official.state_dict().values()):
             if tensor.is_floating_point():
-                tensor.copy_(1 + 0.5 * random(*tensor.shape, seed=number).tanh())
+                numbers = random(*tensor.shape, seed=number)
+                fan_in = tensor[0].numel() if tensor.dim() > 1 else 0
+                tensor.copy_((numbers / fan_in**0.5 if fan_in else 1 + 0.5 * numbers.tanh()).float())
 
 
 def measured(
     call: Official,
-    inputs: tuple[Tensor, ...] | list[Tensor],
+    inputs: Sequence[Tensor],
     train: bool,
     draws: Mapping[str, Tensor] | None = None,
 ) -> Iterator[tuple[str, Tensor]]:
@@ -80,23 +98,22 @@ def measured(
     made = made if isinstance(made, tuple) else (made,)
     owned = dict(call.named_parameters()) if isinstance(call, nn.Module) else {}
     wanted = {**{f"input {n}": x for n, x in enumerate(leaves) if x.requires_grad}, **owned}
-    total = sum((y * random(*y.shape, seed=9).to(y.dtype)).sum() for y in made)
-    gradients = torch.autograd.grad(total, list(wanted.values()), allow_unused=True, materialize_grads=True)
+    totals = [(y * random(*y.shape, seed=9).to(y.dtype)).sum() for y in made]
+    gradients = torch.autograd.grad(totals, list(wanted.values()), allow_unused=True, materialize_grads=True)
     yield from ((f"output {number}", y.detach()) for number, y in enumerate(made))
     yield from ((f"gradient of {name}", each) for name, each in zip(wanted, gradients, strict=True))
     if isinstance(call, nn.Module):
         yield from ((f"buffer {name}", each) for name, each in call.named_buffers())
 
 
-def close(found: Tensor, expected: Tensor, dtype: torch.dtype, length: int, what: str) -> None:
-    """Equal shapes and integers; reals of the dtype and within the budget of their largest entry."""
+def close(found: Tensor, expected: Tensor, within: float, what: str) -> None:
+    """Equal shapes and integers; reals within the budget of their largest entry."""
     assert found.shape == expected.shape, what
     if not expected.is_floating_point():
         assert torch.equal(found, expected), what
         return
-    assert found.dtype == dtype, what
     if not expected.numel():
         return
     wrong = (found.double() - expected).abs().max().item()
     scale = max(1.0, expected.abs().max().item())
-    assert wrong <= budget(dtype, length) * scale, f"{what}: off by {wrong:.2g} of {scale:.2g}"
+    assert wrong <= within * scale, f"{what}: off by {wrong:.2g} of {scale:.2g}"

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from against_torch import MEANING, agree, random
+from against_torch import agree, random
 from plait import axes, axis, mixer, relu
 from plait.dsl.errors import PlaitError
 from plait.stdlib import gated_mlp, geglu, gelu, glu, linear, mlp, pointwise_convolution, swiglu
@@ -21,8 +21,7 @@ def test_linear(width: int, bias: bool) -> None:
     def project(x, *, width: int = 4):
         return linear(x, c, axis("o", width), bias=bias, name="")
 
-    runs = {} if width == 7 else {"runs": MEANING}
-    agree(project, nn.Linear(5, width, bias=bias), random(2, 3, 5), c=5, width=width, **runs)
+    agree(project, nn.Linear(5, width, bias=bias), random(2, 3, 5), c=5, width=width, kernels=width == 7)
 
 
 def test_linear_on_its_own_axis_adds_to_x() -> None:
@@ -78,7 +77,7 @@ def test_linear_from_packed_axes_one_of_which_stays() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return F.linear(x.reshape(-1, 6), self.weight).reshape(-1, 2, 5)
 
-    agree(project, Packed(), random(3, 2, 3), runs=MEANING, m=2, e=3)
+    agree(project, Packed(), random(3, 2, 3), kernels=False, m=2, e=3)
 
 
 def test_linear_over_an_axis_that_x_lacks_is_shown_at_the_call() -> None:
@@ -100,8 +99,7 @@ def test_pointwise_convolution(rank: int) -> None:
         return pointwise_convolution(x, c, axis("o", 4), rank=rank, name="")
 
     official = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[rank - 1](3, 4, 1)
-    runs = {} if rank == 2 else {"runs": MEANING}
-    agree(project, official, random(2, 3, *(5, 1, 2)[:rank]), c=3, **runs)
+    agree(project, official, random(2, 3, *(5, 1, 2)[:rank]), c=3, kernels=rank == 2)
 
 
 @pytest.mark.parametrize("hidden", [1, 11])
@@ -111,8 +109,7 @@ def test_mlp(hidden: int) -> None:
         return mlp(x, c, axis("e", hidden), names=("0", "2"), name="")
 
     official = nn.Sequential(nn.Linear(5, hidden), nn.GELU(), nn.Linear(hidden, 5))
-    runs = {} if hidden > 1 else {"runs": MEANING}
-    agree(feed_forward, official, random(2, 3, 5), c=5, hidden=hidden, **runs)
+    agree(feed_forward, official, random(2, 3, 5), c=5, hidden=hidden, kernels=hidden > 1)
 
 
 def test_mlp_to_another_width_without_bias() -> None:
@@ -121,7 +118,7 @@ def test_mlp_to_another_width_without_bias() -> None:
         return mlp(x, c, axis("e", 4), axis("o", 2), activation=relu, bias=False, names=("0", "2"), name="")
 
     official = nn.Sequential(nn.Linear(3, 4, bias=False), nn.ReLU(), nn.Linear(4, 2, bias=False))
-    agree(head, official, random(7, 3), runs=MEANING, c=3)
+    agree(head, official, random(7, 3), kernels=False, c=3)
 
 
 GATES = {
@@ -143,7 +140,7 @@ def test_gates(name: str) -> None:
     def gated(x):
         return function(x, c, axis("half", c.size // 2))
 
-    agree(gated, official, random(2, 3, 10), **({} if name == "glu" else {"runs": MEANING}))
+    agree(gated, official, random(2, 3, 10), kernels=name == "glu")
 
 
 def test_an_odd_width_has_no_halves() -> None:
