@@ -87,6 +87,15 @@ def contraction(form: Form, stored: Collection[Form]) -> Contraction | None:
     return Contraction(form, tuple(Factor(each, _weight(each, stored)) for each in factors))
 
 
+def is_product(form: Form, stored: Collection[Form]) -> bool:
+    """Whether a form is a sum of products whose factors have axes of the result that others lack."""
+    found = contraction(form, stored)
+    if found is None:
+        return False
+    sets = [set(factor.form.axes) & set(form.axes) for factor in found.factors]
+    return any(each != sets[0] for each in sets)
+
+
 def _weight(form: Form, stored: Collection[Form]) -> bool:
     if form in stored:
         return False

@@ -58,6 +58,7 @@ class Fusion:
     program: Program
     graph: GraphModule
     resident: bool
+    outputs: bool
     reasons: dict[Form, str] = field(default_factory=dict[Form, str])
     matches: dict[Form, Attention] = field(default_factory=dict[Form, Attention])
     refused: dict[Form, str] = field(default_factory=dict[Form, str])
@@ -121,7 +122,10 @@ class Fusion:
         self.families[root] = ("tiles", self.refused.get(root, ""))
         if not self.resident:
             return list(self._below(root, set()))
-        return list(TileGroup(root, self.parameters, self._stored, trivial, self._shared).reads().items())
+        return list(self._tiles(root).reads().items())
+
+    def _tiles(self, root: Form) -> TileGroup:
+        return TileGroup(root, self.parameters, self.outputs, self._stored, trivial, self._shared)
 
     def _stored(self, form: Form) -> str:
         """Why a value is stored whoever reads it, or ""."""

@@ -155,7 +155,7 @@ class Lowering:
             case Otherwise(value=x, fallback=y):
                 return self._otherwise(form.kind, self.value(x, env, guard), y, env, guard)
             case At():
-                return self._at(form, env, guard)
+                return self.at(form, env, guard)
             case Reduce():
                 return self.reduce(form, env, guard)
             case AsIf(value=x) | OnGradient(value=x):
@@ -194,7 +194,8 @@ class Lowering:
             return Tile(value)
         return Tile(value, self.builder.let("or", tile.present, rest.present, kind="bool"))
 
-    def _at(self, form: At, env: Env, guard: Operand) -> Tile:
+    def at(self, form: At, env: Env, guard: Operand) -> Tile:
+        """A read: its operand at other indices, present where they lie in range."""
         inner = {axis: env[axis] for axis in form.value.axes if axis in env}
         tests: list[Operand] = []
         for axis, index in form.indices:

@@ -41,6 +41,7 @@ class State:
 
     program: Program
     resident: bool
+    outputs: bool
     graph: GraphModule | None = None
     plan: Plan | None = None
     matches: dict[Form, Attention] = field(default_factory=dict[Form, Attention])
@@ -59,7 +60,7 @@ def _to_fx(state: State) -> object:
 
 def _fuse(state: State) -> object:
     assert state.graph is not None
-    fusion = Fusion(state.program, state.graph, state.resident)
+    fusion = Fusion(state.program, state.graph, state.resident, state.outputs)
     state.plan = fusion.plan()
     state.matches, state.total = fusion.matches, fusion.total
     return state.plan
@@ -121,11 +122,17 @@ def verifying() -> bool:
 
 
 def plan_program(
-    program: Program, *, resident: bool = True, dump: Dump | None = None, verify: bool = False
+    program: Program,
+    *,
+    resident: bool = True,
+    outputs: bool = True,
+    dump: Dump | None = None,
+    verify: bool = False,
 ) -> Planned:
-    """Run the steps. `resident`: the machine's tiles keep axes of fixed size whole. Raises PlaitError
-    for the user's mistakes, CompilerFault for ours."""
-    state = State(program, resident)
+    """Run the steps. `resident`: the machine's tiles keep axes of fixed size whole; `outputs`: they run
+    the outputs of a contraction past them. Raises PlaitError for the user's mistakes, CompilerFault
+    for ours."""
+    state = State(program, resident, outputs)
     for step in STEPS:
         try:
             made = step.run(state)

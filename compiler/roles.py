@@ -12,13 +12,14 @@ Reduced axes that are not resident are streamed in chunks.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from math import prod
 
 from ..dsl.build import size
 from ..dsl.program import Axis, Form, Reduce
 from ..dsl.size_forms import is_batch
-from .contraction import contraction, epilogue, inside, reduced_axes
+from .contraction import contraction, epilogue, inside, is_product, reduced_axes
 from .lower import constant_value
 from .plan import Stored
 from .schedule import TileSchedule
@@ -51,7 +52,7 @@ def choose_roles(
     """The roles of the axes of a group; `stored` are the values that other groups make."""
     forms = inside(result.form, stored)
     sums = [each for each in forms if isinstance(each, Reduce)]
-    resident = frozenset(axis for each in sums for axis in _resident(each, known, schedule))
+    resident = frozenset(axis for each in sums for axis in _resident(each, stored, known, schedule))
     kept = tuple(axis for axis in result.axes if axis in resident)
     order = tuple(axis for axis in result.axes if axis not in kept)
     found = (contraction(each, stored) for each in epilogue(result.form) if each not in stored)
@@ -70,9 +71,11 @@ def choose_roles(
     return Roles(lanes, tiles if streamed else {}, {} if streamed else tiles, kept, resident)
 
 
-def _resident(form: Reduce, known: Mapping[Axis, int], schedule: TileSchedule) -> list[Axis]:
+def _resident(
+    form: Reduce, stored: Collection[Form], known: Mapping[Axis, int], schedule: TileSchedule
+) -> list[Axis]:
     """The reduced axes of a form that stay: whole windows before channels, as many as there is room."""
-    if form.op == "argmax":
+    if form.op == "argmax" or (not schedule.streamed_outputs and is_product(form, stored)):
         return []
     sizes = {axis: extent(axis, known) for axis in reduced_axes(form)}
     chosen: list[Axis] = []
@@ -91,7 +94,7 @@ def constant_low(axis: Axis, known: Mapping[Axis, int]) -> bool:
 def _width(
     sums: list[Reduce], known: Mapping[Axis, int], resident: frozenset[Axis], schedule: TileSchedule
 ) -> int:
-    """Lanes a tile: fewer where a contraction keeps much a lane."""
+    """Lanes a tile: fewer where a contraction keeps much a lane, or where a block would be too large."""
     most = 1
     for form in sums:
         if contraction(form, {}) is not None:
@@ -99,8 +102,14 @@ def _width(
             for axis in reduced_axes(form):
                 depth *= (extent(axis, known) or 1) if axis in resident else 1
             most = max(most, depth)
+    block = 1
+    for form in sums:
+        sizes = [extent(axis, known) or 1 for axis in reduced_axes(form) if axis in resident]
+        block = max(block, prod(1 << (size - 1).bit_length() for size in sizes))
     width = schedule.width
-    while width > schedule.least_width and most * width > schedule.depth * schedule.width:
+    while width > schedule.least_width and 0 < schedule.block < block * width:
+        width //= 2
+    while width > schedule.least_width and 0 < schedule.depth * schedule.width < most * width:
         width //= 2
     return width
 

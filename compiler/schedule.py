@@ -33,8 +33,11 @@ class TileSchedule:
                         of the grid (GPU)
     `halo`              windows are staged as tiles with their halo, taps read by `Take`
     `resident`          the most entries of one axis that stay for a whole tile
+    `block`             the most entries of a tile with its resident axes, each as a power of two: beyond it
+                        the tile is made narrower. 0: no limit
+    `taps`              axes of at most so many entries are streamed one by one
     `depth`             the most reals a lane that a contraction may keep resident at full width; beyond
-                        it the tile is made narrower, down to `least_width`
+                        it the tile is made narrower, down to `least_width`. 0: no limit
     """
 
     width: int
@@ -46,6 +49,8 @@ class TileSchedule:
     depth: int
     streamed_outputs: bool
     halo: bool
+    block: int = 0
+    taps: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,15 +80,18 @@ def cpu_tiles(vector_bytes: int, real_bytes: int) -> TileSchedule:
 
 
 def gpu_tiles(real_bytes: int) -> TileSchedule:
-    """Tiles of 64 rows; chunks that keep both sides of a `tl.dot` in registers."""
+    """Tiles of 64 rows; chunks that keep both sides of a `tl.dot` in registers; rows that are reduced
+    whole, as many as 128 registers of 256 threads hold with two values beside them."""
     return TileSchedule(
         width=64,
         run=16,
-        least_width=64,
+        least_width=1,
         outputs=64 if real_bytes < 8 else 32,
         chunk=32,
-        resident=0,
+        resident=8192,
         depth=0,
         streamed_outputs=False,
         halo=False,
+        block=32768 // real_bytes,
+        taps=8,
     )

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from ..dsl.build import low, size
 from ..dsl.program import At, Axis, Coordinate, Form, Reduce, children
-from .contraction import contraction, epilogue, is_fixed, reduced_axes
+from .contraction import contraction, epilogue, is_fixed, is_product, reduced_axes
 
 Place = object
 """Where an axis of a form is in the kernel: two equal places are one tile axis. None: at a computed index."""
@@ -24,10 +24,12 @@ Places = Mapping[Axis, Place]
 @dataclass(slots=True)
 class TileGroup:
     """`why_stored` gives the reason for which a form is stored whoever reads it, or "". `shared` says
-    whether something outside the group reads a form. `trivial` forms are never stored."""
+    whether something outside the group reads a form. `trivial` forms are never stored. `outputs`: the
+    outputs of a contraction run past the tile, so that what it reads is not made anew for them."""
 
     root: Form
     parameters: frozenset[Axis]
+    outputs: bool
     why_stored: Callable[[Form], str]
     trivial: Callable[[Form], bool]
     shared: Callable[[Form, Form], bool]
@@ -103,13 +105,13 @@ class TileGroup:
         kept = {
             axis
             for form in self._inside()
-            if isinstance(form, Reduce)
+            if isinstance(form, Reduce) and (self.outputs or not is_product(form, self.found))
             for axis in reduced_axes(form)
             if is_fixed(axis, self.parameters)
         }
         order = tuple(axis for axis in self.root.axes if axis not in kept)
         outputs: set[Axis] = set()
-        for form in epilogue(self.root):
+        for form in epilogue(self.root) if self.outputs else ():
             found = contraction(form, self.found) if form not in self.found else None
             if found is not None and all(is_fixed(axis, self.parameters) for axis in found.over):
                 outputs |= set(found.rows(order))

@@ -7,17 +7,19 @@ other side is finite (as in every padded convolution).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ..dsl.program import Axis, Form, Map, Piece, Reduce
+from ..dsl.ops import Kind
+from ..dsl.program import At, Axis, Coordinate, Form, Map, Piece, Reduce
 from ..dsl.size_forms import is_batch
 from .contraction import factors_of
+from .halo import Core, Halos, cores, indices_of, replaced, stand_in
 from .kernel import Carry, Local, Operand, StreamAxis
 from .kernel_builder import Tile
 from .lower import Env, Lowering
 from .reductions import CHUNKED, Chunked
-from .roles import Roles
+from .roles import Roles, extent
 from .schedule import TileSchedule
 from .total import Totality
 
@@ -33,6 +35,9 @@ class TileLowering(Lowering):
     wide: set[str] = field(default_factory=set[str])
     """Grid and stream axes of more than one coordinate a tile."""
     locals: list[Local] = field(default_factory=list[Local])
+    tiles: dict[str, int] = field(default_factory=dict[str, int])
+    """Lanes along each lane axis."""
+    halos: Halos | None = None
     pool: dict[tuple[Form, Form], list[str]] = field(default_factory=dict[tuple[Form, Form], list[str]])
 
     # --- axes
@@ -60,6 +65,87 @@ class TileLowering(Lowering):
     def is_wide(self, axis: str) -> bool:
         """Whether a tile axis has more than one coordinate a tile."""
         return axis in self.wide or axis in self.lanes or any(each.name == axis for each in self.locals)
+
+    # --- windows
+
+    def at(self, form: At, env: Env, guard: Operand) -> Tile:
+        """A window over the lanes is staged with its halo, if the machine does that."""
+        staged = self._staged(form, env, guard) if self.schedule.halo else None
+        return staged if staged is not None else Lowering.at(self, form, env, guard)
+
+    def _staged(self, form: At, env: Env, guard: Operand) -> Tile | None:
+        resident = {each.name for each in self.locals}
+        wide = {axis for axis, place in env.items() if place in resident or place in self.lanes}
+        indices = indices_of(form)
+        found: dict[Axis, Core] = {}
+        for axis, index in indices.items():
+            parts = list(cores(index, wide))
+            if None in parts or len(dict.fromkeys(each.form for each in parts if each is not None)) > 1:
+                return None
+            if parts and parts[0] is not None:
+                found[axis] = parts[0]
+        if not any(self._is_window(core, env) for core in found.values()):
+            return None
+        if any(not isinstance(self.value(index, env, guard).present, bool) for index in indices.values()):
+            return None
+        return self._taken(form, env, guard, found)
+
+    def _is_window(self, core: Core, env: Env) -> bool:
+        lanes = [axis for axis in core.factors if env[axis] in self.lanes]
+        return bool(lanes) and len(lanes) < len(core.factors)
+
+    def _taken(self, form: At, env: Env, guard: Operand, found: Mapping[Axis, Core]) -> Tile | None:
+        """The take from the staged operand, and where the direct indices lie in range."""
+        builder = self.builder
+        if self.halos is None:
+            self.halos = Halos(builder, self.locals)
+        inner: dict[Axis, Operand] = {}
+        offsets: dict[str, Operand] = {}
+        staged: list[Operand] = []
+        direct: list[Operand] = []
+        for axis, index in indices_of(form).items():
+            plain = self.value(index, env, guard).value
+            core = found.get(axis)
+            if core is None or (isinstance(core.form, Coordinate) and env[core.form.axis] not in self.lanes):
+                inner[axis] = self.value(index, env, guard).value
+            else:
+                inner[axis] = self._at_halo(index, core, axis, env, offsets)
+            direct.append(self.within(axis, plain))
+            staged.append(self.within(axis, inner[axis]))
+        tile = self.value(form.value, inner, builder.both(guard, *staged))
+        inside = builder.both(*direct)
+        value = self._take(tile.value, offsets, form.kind)
+        if value is None:
+            return None
+        if isinstance(value, str) and isinstance(tile.value, str):
+            masked = builder.zero_outside.get(tile.value)
+            if masked is not None and masked.issuperset(builder.conjuncts(builder.both(*staged))):
+                builder.zero_outside[value] = frozenset(builder.conjuncts(inside))
+        present = self._take(tile.present, offsets, "bool")
+        return None if present is None else Tile(value, builder.both(inside, present))
+
+    def _at_halo(self, index: Form, core: Core, axis: Axis, env: Env, offsets: dict[str, Operand]) -> Operand:
+        """The index with the halo's coordinate for its core."""
+        assert self.halos is not None
+        rest = self.value(core.rest, env, True).value
+        places = {each: str(env[each]) for each in core.factors}
+        halo = self.halos.axis(core, places, self.tiles, rest)
+        offsets[halo.name] = halo.offset
+        if index == core.form:
+            return halo.index
+        other = stand_in(axis)
+        return self.value(replaced(index, core.form, other), {**env, other: halo.index}, True).value
+
+    def _take(self, value: Operand, offsets: Mapping[str, Operand], kind: Kind) -> Operand | None:
+        """What a staged value is at the offsets; None where it is not resident."""
+        axes = self.builder.axes((value,))
+        if not set(axes) & set(offsets):
+            return value if not set(axes) & set(self.lanes) else None
+        resident = [each.name for each in self.locals]
+        if not isinstance(value, str) or set(axes) & set(self.lanes):
+            return None
+        index = tuple(offsets.get(axis, axis) for axis in axes if axis in resident)
+        return self.builder.take(value, index, resident, kind)
 
     # --- reductions
 
@@ -140,14 +226,20 @@ class TileLowering(Lowering):
             else:
                 names[axis] = self.coordinate(axis)
                 streams.append((axis, names[axis]))
+        streams.sort(key=lambda stream: not self._short(stream[0]))
         steps = [1] * len(streams)
-        if streams:
+        if streams and not self._short(streams[-1][0]):
             steps[-1] = self.schedule.chunk
             self.wide.add(streams[-1][1])
         made = tuple(
             self.stream_axis(axis, name, step) for (axis, name), step in zip(streams, steps, strict=True)
         )
         return names, made
+
+    def _short(self, axis: Axis) -> bool:
+        """Whether the entries of an axis are streamed one by one."""
+        count = extent(axis, self.known)
+        return count is not None and count <= self.schedule.taps
 
     def _entries(
         self,

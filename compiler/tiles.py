@@ -64,6 +64,7 @@ class Tiles:
             self.env[axis] = lowering.resident(axis, ()) if axis in roles.kept else lowering.coordinate(axis)
         grid = self._grid()
         lowering.lanes = tuple(str(self.env[axis]) for axis in roles.lanes)
+        lowering.tiles = {str(self.env[axis]): tile for axis, tile in roles.lanes.items()}
         lowering.wide = {
             str(self.env[axis]) for axis, tile in {**roles.rows, **roles.outputs}.items() if tile > 1
         }

@@ -48,7 +48,7 @@ LAYERS: tuple[tuple[str, str], ...] = (
         "compiler",
         "kernel check_kernel kernel_builder written prune reductions lower loops schedule stream target",
     ),
-    ("compiler", "roles tile_reduce tiles"),
+    ("compiler", "roles halo tile_reduce tiles"),
     ("compiler", "pipeline explain"),
     # what needs no printer: a call that finds its kernels in the cache
     ("backends", "reference derivatives precision executable kernel_graph cache"),

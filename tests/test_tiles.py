@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from plait.compiler.kernel import Dot, Fold, Kernel, Load, Statement, Store, Stream
+from plait.compiler.kernel import Dot, Fold, Kernel, Let, Load, Statement, Store, Stream, Take
 from tiled import SMALL, agrees
 
 NORM = """
@@ -80,6 +80,31 @@ PROGRAMS: dict[str, tuple[str, dict[str, tuple[int, ...]]]] = {
     "windows that may be empty": (
         "mixer f(x[h]) -> y[h]:\n  near dh: 1\n  y = (sum[dh](x[h+dh+9]) otherwise 7) + count[dh](x[h+dh+2])\n",
         {"x": (13,)},
+    ),
+    "a ring": (
+        "mixer f(x[c, h, w]) -> y[c, h, w]:\n  near dh, dw: 1\n  param k[c, dh, dw]\n"
+        "  y = sum[dh, dw](k * x[h: (h + dh) % size(h), w: (w + dw) % size(w)])\n",
+        {"x": (2, 5, 6), "k": (2, 3, 3)},
+    ),
+    "clamped": (
+        "mixer f(x[c, h]) -> y[c, h]:\n  near dh: 2\n  param k[c, dh]\n"
+        "  y = sum[dh](k * x[h: clamp(h + dh, 0, size(h) - 1)])\n",
+        {"x": (2, 5), "k": (2, 5)},
+    ),
+    "computed neighbours": (
+        "mixer f(x[c, h]) -> y[c, h]:\n  near dh: 2\n  param k[c, dh]\n  z = exp(x) + h\n"
+        "  y = sum[dh](k * (z[h - 2*dh] otherwise 3))\n",
+        {"x": (2, 13), "k": (2, 5)},
+    ),
+    "by three": (
+        "mixer f(x[c, h]) -> y[c, p]:\n  axis p: size(h) // 3\n  axis i: 4\n  param k[c, i]\n"
+        "  y = sum[i](k * x[h: 3*p + i - 1])\n",
+        {"x": (2, 31), "k": (2, 4)},
+    ),
+    "two windows": (
+        "mixer f(x[c, h, w]) -> y[c, h, w]:\n  near dh, dw: 1\n  near u: 2\n  param k[c, dh, dw]\n"
+        "  param l[c, u]\n  y = sum[dh, dw](k * x[h+dh, w+dw]) + sum[u](l * x[w+u]) * x\n",
+        {"x": (2, 5, 6), "k": (2, 3, 3), "l": (2, 5)},
     ),
     "pool": ("mixer f(x[b, c, h, w]) -> y[b, c]:\n  y = mean[h, w](x)\n", {"x": (2, 3, 5, 6)}),
     "every fold": (
@@ -156,3 +181,20 @@ def test_a_window_over_present_keys_needs_no_bool() -> None:
     """The centre tap is always there: proved, so nothing is counted or masked for it."""
     found = every(kernel("depthwise and norm").body)
     assert {each.op for each in found if isinstance(each, Fold)} == {"sum"}
+
+
+WINDOWS = ["convolution", "depthwise and norm", "a ring", "clamped", "computed neighbours", "two windows"]
+
+
+@pytest.mark.parametrize("name", WINDOWS)
+def test_windows_are_taken_from_a_tile_with_its_halo(name: str) -> None:
+    """Inputs are read at no tap, and what is computed of them is computed once an entry."""
+    found = kernel(name)
+    taps = {axis.name for axis in found.locals if axis.name.startswith(("dh", "dw", "u"))}
+    statements = every(found.body)
+    assert any(isinstance(each, Take) for each in statements)
+    assert not any(
+        isinstance(each, Load) and each.buffer == "x" and taps & set(each.axes) for each in statements
+    )
+    exps = [each for each in statements if isinstance(each, Let) and each.op == "exp"]
+    assert not any(taps & set(each.axes) for each in exps)
