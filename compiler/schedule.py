@@ -81,7 +81,7 @@ def cpu_tiles(vector_bytes: int, real_bytes: int) -> TileSchedule:
 
 def gpu_tiles(real_bytes: int) -> TileSchedule:
     """Tiles of 64 rows; chunks that keep both sides of a `tl.dot` in registers; rows that are reduced
-    whole, as many as 128 registers of 256 threads hold with two values beside them."""
+    whole in blocks that take 32 registers of 256 threads."""
     return TileSchedule(
         width=64,
         run=16,
