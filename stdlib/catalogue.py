@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .. import Mixer
+from .. import Mixer, Program
 from ..dsl.mistakes import UnknownName
 
 if TYPE_CHECKING:
@@ -45,6 +45,31 @@ class Operator:
     year: int
     arxiv: str
     settle: Callable[..., Settled]
+    example: Mapping[str, Any]
+    """The config of a published model, for which the command line shows what is compiled."""
+
+    def program(self, **given: Any) -> Program:
+        """The mixer's program with these static arguments and sizes; what is not given is as in `example`."""
+        return self.mixer.program(**{**self.settle(**self.example).given, **given})
+
+
+@dataclass(frozen=True, slots=True)
+class Paper:
+    """What the operators of one paper have in common."""
+
+    name: str
+    title: str
+    year: int
+    arxiv: str
+
+    def operator(
+        self, name: str, mixer: Mixer, settle: Callable[..., Settled], example: Mapping[str, Any]
+    ) -> Operator:
+        return Operator(self.name, name, mixer, self.title, self.year, self.arxiv, settle, example)
+
+
+def by_name(*operators: Operator) -> dict[str, Operator]:
+    return {each.name: each for each in operators}
 
 
 PAPERS: Mapping[str, str] = {

@@ -9,7 +9,7 @@ from math import isqrt
 
 from ... import AxisValue, Value, axes, axis, layer, mixer, param, require, sigmoid, softmax, trunc_normal
 from ..attention import attention
-from ..catalogue import Operator, Settled
+from ..catalogue import Paper, Settled, by_name
 from ..linears import linear, mlp
 from ..norms import layer_norm
 from ..settings import demand, demand_positive, demand_rate
@@ -138,14 +138,17 @@ def _block(
     )
 
 
-_PAPER = (
-    "ConViT: Improving Vision Transformers with Soft Convolutional Inductive Biases", 2021, "2103.10697",
-)  # fmt: skip
+_TINY = {"dim": 192, "num_heads": 4, "N": 196}
+"""ConViT-Ti at 224 pixels."""
 
-OPERATORS = {
-    each.name: each
-    for each in (
-        Operator("27-convit", "convit-block", convit_block, *_PAPER, _block),
-        Operator("27-convit", "convit-gpsa", convit_gpsa, *_PAPER, _gpsa),
-    )
-}
+_PAPER = Paper(
+    "27-convit",
+    "ConViT: Improving Vision Transformers with Soft Convolutional Inductive Biases",
+    2021,
+    "2103.10697",
+)
+
+OPERATORS = by_name(
+    _PAPER.operator("convit-block", convit_block, _block, _TINY),
+    _PAPER.operator("convit-gpsa", convit_gpsa, _gpsa, _TINY),
+)

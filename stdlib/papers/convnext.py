@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from ... import Value, axes, axis, mixer, trunc_normal
 from ..activations import gelu
-from ..catalogue import Operator, Settled
+from ..catalogue import Paper, Settled, by_name
 from ..convolutions import convolution, depthwise_convolution
 from ..linears import linear
 from ..norms import layer_norm, layer_scale
@@ -76,12 +76,9 @@ def _downsample(*, dims: list[int], index: int, in_chans: int = 3) -> Settled:
     return Settled(convnext_downsample if index else convnext_stem, {"c": before, "width": dims[index]})
 
 
-_PAPER = ("A ConvNet for the 2020s", 2022, "2201.03545")
+_PAPER = Paper("19-convnext", "A ConvNet for the 2020s", 2022, "2201.03545")
 
-OPERATORS = {
-    each.name: each
-    for each in (
-        Operator("19-convnext", "convnext-block", convnext_block, *_PAPER, _block),
-        Operator("19-convnext", "convnext-downsample", convnext_downsample, *_PAPER, _downsample),
-    )
-}
+OPERATORS = by_name(
+    _PAPER.operator("convnext-block", convnext_block, _block, {"dim": 96}),
+    _PAPER.operator("convnext-downsample", convnext_downsample, _downsample, {"dims": [96, 192], "index": 1}),
+)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 from ... import AxisValue, Value, axes, axis, cdiv, layer, mixer, near, param, require, trunc_normal
 from ..attention import attention
-from ..catalogue import Operator, Settled
+from ..catalogue import Paper, Settled, by_name
 from ..linears import linear, mlp
 from ..norms import layer_norm
 from ..settings import demand, demand_positive, demand_rate
@@ -179,14 +179,18 @@ def _block(
     return Settled(cswin_block, given | {"bias": biased, "hidden": hidden, "drop_rate": drop_path})
 
 
-_PAPER = (
-    "CSWin Transformer: A General Vision Transformer Backbone with Cross-Shaped Windows", 2021, "2107.00652",
-)  # fmt: skip
+_BLOCK = {"dim": 128, "reso": 28, "num_heads": 4, "split_size": 2, "qkv_bias": True}
+_LEPE = {"dim": 64, "resolution": 28, "idx": 0, "split_size": 2, "num_heads": 2}
+"""CSWin-T at 224 pixels: its second stage, and the first branch of it."""
 
-OPERATORS = {
-    each.name: each
-    for each in (
-        Operator("31-cswin", "cswin-block", cswin_block, *_PAPER, _block),
-        Operator("31-cswin", "cswin-lepe", cswin_lepe, *_PAPER, _lepe),
-    )
-}
+_PAPER = Paper(
+    "31-cswin",
+    "CSWin Transformer: A General Vision Transformer Backbone with Cross-Shaped Windows",
+    2021,
+    "2107.00652",
+)
+
+OPERATORS = by_name(
+    _PAPER.operator("cswin-block", cswin_block, _block, _BLOCK),
+    _PAPER.operator("cswin-lepe", cswin_lepe, _lepe, _LEPE),
+)

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
-from ... import Value, axes, axis, layer, mixer, param, require, trunc_normal, uniform
+from ... import Value, axes, axis, layer, mixer, param, require, trunc, trunc_normal, uniform
 from ..activations import star_relu
 from ..attention import attention
-from ..catalogue import Operator, Settled
+from ..catalogue import Paper, Settled, by_name
 from ..convolutions import depthwise_convolution, window_size
 from ..linears import linear
 from ..norms import layer_norm
@@ -47,7 +47,7 @@ def separable_convolution(
 
     x over h and w becomes a value over oh and ow where the padding does not keep the size.
     """
-    d = axis("d", int(expansion * c.size))
+    d = axis("d", trunc(expansion * c.size))
     u = star_relu(linear(x, c, d, bias=bias, init=TRUNCATED, name="pwconv1"), name="act1")
     into = (h, w)
     if 2 * padding + 1 != kernel:
@@ -242,17 +242,15 @@ def _block(
     return Settled(metaformer_block, given)
 
 
-_PAPER = ("MetaFormer Baselines for Vision", 2022, "2210.13452")
+_CONVFORMER = {"dim": 64, "token_mixer": "SepConv", "norm": "LayerNormWithoutBias"}
+"""ConvFormer-S18, its first stage. The attention below is of CAFormer-S18's third."""
 
-OPERATORS = {
-    each.name: each
-    for each in (
-        Operator("43-metaformer", "metaformer-attention", metaformer_attention, *_PAPER, _attention),
-        Operator("43-metaformer", "metaformer-block", metaformer_block, *_PAPER, _block),
-        Operator("43-metaformer", "metaformer-pooling", metaformer_pooling, *_PAPER, _pooling),
-        Operator(
-            "43-metaformer", "metaformer-randommixing", metaformer_randommixing, *_PAPER, _random_mixing
-        ),
-        Operator("43-metaformer", "metaformer-sepconv", metaformer_sepconv, *_PAPER, _sepconv),
-    )
-}
+_PAPER = Paper("43-metaformer", "MetaFormer Baselines for Vision", 2022, "2210.13452")
+
+OPERATORS = by_name(
+    _PAPER.operator("metaformer-attention", metaformer_attention, _attention, {"dim": 320}),
+    _PAPER.operator("metaformer-block", metaformer_block, _block, _CONVFORMER),
+    _PAPER.operator("metaformer-pooling", metaformer_pooling, _pooling, {"pool_size": 3}),
+    _PAPER.operator("metaformer-randommixing", metaformer_randommixing, _random_mixing, {"num_tokens": 196}),
+    _PAPER.operator("metaformer-sepconv", metaformer_sepconv, _sepconv, {"dim": 64}),
+)
