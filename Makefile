@@ -5,7 +5,7 @@
 #   make bench      measure                           make gpu        the tests that need a CUDA device
 #   make clean      remove what was built; .venv stays
 #
-# ARGS="-k parse" goes to pytest; PYTHON=python3.12 makes .venv with that one.
+# ARGS="-k parse" goes to pytest, ARGS="--only digits" to the demo; PYTHON=python3.12 makes .venv with that one.
 
 VENV ?= .venv
 CONSTRAINTS ?= constraints.txt
@@ -19,7 +19,7 @@ PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3.14 python
 .DEFAULT_GOAL := test
 
 demo: $(READY)
-	$(RUN) examples/circular_attention.py
+	$(RUN) -m examples.demo $(ARGS)
 
 test: $(READY)
 	$(RUN) -m pytest -q -n 2 --dist loadfile $(ARGS)
@@ -46,5 +46,5 @@ clean:
 $(READY): pyproject.toml $(wildcard $(CONSTRAINTS))
 	@test -n "$(PYTHON)" || { echo "plait needs Python 3.11 or newer on PATH"; exit 1; }
 	test -x $(RUN) || $(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install --quiet -c $(CONSTRAINTS) -e ".[test,viz]"
+	$(RUN) -m pip install --quiet -c $(CONSTRAINTS) -e ".[test,viz,demo]"
 	touch $@

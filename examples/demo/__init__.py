@@ -1,0 +1,1 @@
+"""The main job on real input, as a program: `make demo`, which is `python -m examples.demo`."""
