@@ -22,27 +22,27 @@ TRUNCATED = trunc_normal(0.02)
 
 @layer
 def gated_positional_attention(x: Value, m: AxisValue, e: AxisValue, *, scale: float, bias: bool) -> Value:
-    """`proj(sum_j A_ij v_j)`, A blended of two softmaxes: `(1 - G) content + G position`, then normalised again.
+    """`proj(sum_j A_ij v_j)`, A blended of two softmaxes over the whole grid: `(1 - G) content + G position`.
 
-    The tokens j are the whole grid (h, w); G is one gate a head. Positions are linear in the columns, the rows and
-    the squared distance from i to j. Paper: equations 4 to 8, section 3. Code: `GPSA`.
+    G is one gate a head. Positions are linear in the columns, the rows and the squared distance from i to j. The
+    code divides A by its row sums, which are 1, as those of both softmaxes are: so the sum over j is taken of each
+    map apart, and no map is stored. Paper: equations 6 to 8. Code: `GPSA`.
     """
     z, r = axis("z", 2), axis("r", 3)
     y, u = h.like("y"), w.like("u")
     qk = linear(x, c, (z, m, e), bias=bias, init=TRUNCATED, name="qk")
     v = linear(x, c, (m, e), bias=bias, init=TRUNCATED, name="v")[{h: y, w: u}]
     q, k = qk[{z: 0}], qk[{z: 1, h: y, w: u}]
-    content = softmax((q * k).sum(e) * scale, over=(y, u))
+    content = attention(q, k, v, (y, u), e, scale=scale)
 
     dx, dy = u - w, y - h
     along = param("pos_proj.weight", m, r, init=TRUNCATED)
     seen = along[{r: 0}] * dx + along[{r: 1}] * dy + along[{r: 2}] * (dx * dx + dy * dy)
-    position = softmax(seen + param("pos_proj.bias", m, init=0), over=(y, u))
+    position = (softmax(seen + param("pos_proj.bias", m, init=0), over=(y, u)) * v).sum(y, u)
 
     gate = sigmoid(param("gating_param", m, init=1))
-    blend = (1 - gate) * content + gate * position
-    a = blend / blend.sum(y, u)
-    return linear((a * v).sum(y, u), (m, e), c, init=TRUNCATED, name="proj")
+    mixed = (1 - gate) * content + gate * position
+    return linear(mixed, (m, e), c, init=TRUNCATED, name="proj")
 
 
 @layer
