@@ -6,12 +6,13 @@ call of a module, so that it may be compiled in. Sizes of other axes belong to t
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from ..dsl.build import low, size
 from ..dsl.program import (
     AsIf,
+    At,
     Axis,
     Form,
     Leaf,
@@ -26,6 +27,7 @@ from ..dsl.program import (
     walk,
 )
 from ..dsl.size_forms import is_batch
+from .plan import Stored
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +126,26 @@ def inside(root: Form, stored: Collection[Form]) -> tuple[Form, ...]:
         return () if form in stored and form != root else children(form)
 
     return tuple(each for each in walk((root,), below) if each == root or each not in stored)
+
+
+def neighbours(root: Form, stored: Mapping[Form, Stored]) -> frozenset[Axis]:
+    """The axes along which what a value reads lies side by side: those that move the last axis of the
+    tensors of the highest rank."""
+    found: list[tuple[int, frozenset[Axis]]] = []
+    stack: list[tuple[Form, Mapping[Axis, Form]]] = [(root, {})]
+    while stack:
+        form, moved = stack.pop()
+        order = stored[form].axes if form in stored else form.over if isinstance(form, Leaf) else None
+        if order is not None:
+            last = order[-1:]
+            axes = (set(moved[axis].axes) if axis in moved else {axis} for axis in last)
+            found.append((len(order), frozenset(axis for each in axes for axis in each)))
+        elif isinstance(form, At):
+            stack.append((form.value, {**moved, **dict(form.indices)}))
+        else:
+            stack += [(each, moved) for each in children(form)]
+    rank = max((each for each, _ in found), default=0)
+    return frozenset(axis for each, axes in found if each == rank for axis in axes)
 
 
 # --- fixed sizes

@@ -7,21 +7,24 @@
     lanes      what lies in the vectors: the last axes of the result that are left
     grid       every other axis of the result, one coordinate a tile
 
-Reduced axes that are not resident are streamed in chunks.
+Reduced axes that are not resident are streamed in chunks. Where the result has no axis for the lanes, or
+none that lies side by side in memory where a reduced one does (a mean over images, the gradient of a
+depthwise weight), the last streamed axes lie in the lanes: `across`, with the reduction that streams them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from math import prod
 
 from ..dsl.build import size
 from ..dsl.program import Axis, Form, Reduce
 from ..dsl.size_forms import is_batch
-from .contraction import contraction, epilogue, inside, is_product, reduced_axes
+from .contraction import contraction, epilogue, inside, is_product, neighbours, reduced_axes
 from .lower import constant_value
 from .plan import Stored
+from .reductions import CHUNKED
 from .schedule import TileSchedule
 
 SHORT = 4
@@ -38,6 +41,8 @@ class Roles:
     rows: Mapping[Axis, int]
     kept: tuple[Axis, ...]
     resident: frozenset[Axis]
+    across: Mapping[Axis, int] = field(default_factory=dict[Axis, int])
+    streaming: Reduce | None = None
 
 
 def extent(axis: Axis, known: Mapping[Axis, int]) -> int | None:
@@ -66,9 +71,33 @@ def choose_roles(
         schedule,
         _width(sums, known, resident, schedule),
     )
+    across = None if outputs else _across(sums, stored, known, resident, tuple(lanes), schedule)
+    if across is not None:
+        return replace(across, kept=kept, resident=resident)
     tiles = _outputs(outputs, known, schedule)
     streamed = schedule.streamed_outputs and all(set(each.over) <= resident for each in contractions)
     return Roles(lanes, tiles if streamed else {}, {} if streamed else tiles, kept, resident)
+
+
+def _across(
+    sums: list[Reduce],
+    stored: Mapping[Form, Stored],
+    known: Mapping[Axis, int],
+    resident: frozenset[Axis],
+    lanes: tuple[Axis, ...],
+    schedule: TileSchedule,
+) -> Roles | None:
+    """Roles with the streamed axes of the one reduction in the lanes, where that reads memory better."""
+    if len(sums) != 1 or len(sums[0].pieces) != 1 or sums[0].op not in CHUNKED:
+        return None
+    (piece,) = sums[0].pieces
+    streamed = tuple(axis for axis in piece.axes if axis not in resident)
+    beside = neighbours(piece.value, stored)
+    if not streamed or (lanes and (lanes[-1] in beside or not beside & set(streamed))):
+        return None
+    last = tuple(axis for axis in streamed if axis in beside)[-1:]
+    order = (*(axis for axis in streamed if axis not in last), *last)
+    return Roles({}, {}, {}, (), resident, _lanes(order, known, schedule, schedule.width), sums[0])
 
 
 def _resident(

@@ -38,6 +38,8 @@ class TileLowering(Lowering):
     tiles: dict[str, int] = field(default_factory=dict[str, int])
     """Lanes along each lane axis."""
     halos: Halos | None = None
+    inner: Form | None = None
+    """The reduction whose streamed axes lie in the lanes, without the factors that were pulled out."""
     pool: dict[tuple[Form, Form], list[str]] = field(default_factory=dict[tuple[Form, Form], list[str]])
 
     # --- axes
@@ -169,9 +171,12 @@ class TileLowering(Lowering):
     def _reduced(self, form: Reduce, env: Env, guard: Operand) -> Tile:
         scaled = pulled(form)
         if scaled is not None:
+            if form == self.roles.streaming:
+                self.inner = factors_of(scaled)[0]
             return self.value(scaled, env, guard)
         outer = self.builder.axes(tuple(env[axis] for axis in form.axes))
-        if form.op not in CHUNKED or not set(outer) & set(self.lanes):
+        across = self.roles.streaming is not None and form in (self.roles.streaming, self.inner)
+        if form.op not in CHUNKED or not (across or set(outer) & set(self.lanes)):
             return Lowering.reduce(self, form, env, guard)
         rule = CHUNKED[form.op](self.builder, form)
         state: list[Operand] | None = None
@@ -226,15 +231,26 @@ class TileLowering(Lowering):
             else:
                 names[axis] = self.coordinate(axis)
                 streams.append((axis, names[axis]))
+        steps = self._steps(streams)
+        made = tuple(
+            self.stream_axis(axis, name, step) for (axis, name), step in zip(streams, steps, strict=True)
+        )
+        return names, made
+
+    def _steps(self, streams: list[tuple[Axis, str]]) -> list[int]:
+        """The chunks of streamed axes, put in order: those that lie in the lanes, or a run of the last."""
+        across = self.roles.across
+        if across:
+            streams.sort(key=lambda stream: list(across).index(stream[0]) if stream[0] in across else -1)
+            self.tiles = {name: across[axis] for axis, name in streams if axis in across}
+            self.lanes = tuple(self.tiles)
+            return [across.get(axis, 1) for axis, _ in streams]
         streams.sort(key=lambda stream: not self._short(stream[0]))
         steps = [1] * len(streams)
         if streams and not self._short(streams[-1][0]):
             steps[-1] = self.schedule.chunk
             self.wide.add(streams[-1][1])
-        made = tuple(
-            self.stream_axis(axis, name, step) for (axis, name), step in zip(streams, steps, strict=True)
-        )
-        return names, made
+        return steps
 
     def _short(self, axis: Axis) -> bool:
         """Whether the entries of an axis are streamed one by one."""

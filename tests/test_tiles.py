@@ -107,6 +107,22 @@ PROGRAMS: dict[str, tuple[str, dict[str, tuple[int, ...]]]] = {
         {"x": (2, 5, 6), "k": (2, 3, 3), "l": (2, 5)},
     ),
     "pool": ("mixer f(x[b, c, h, w]) -> y[b, c]:\n  y = mean[h, w](x)\n", {"x": (2, 3, 5, 6)}),
+    "a total": ("mixer f(x[h, w]) -> y:\n  y = sum[h, w](x * x) * 3\n", {"x": (3, 13)}),
+    "bias gradient": ("mixer f(g[b, c, h, w]) -> y[c]:\n  y = sum[b, h, w](g)\n", {"g": (2, 3, 5, 6)}),
+    "bias gradient, channels last": (
+        "mixer f(g[b, h, w, c]) -> y[c]:\n  y = sum[b, h, w](g)\n",
+        {"g": (2, 5, 6, 3)},
+    ),
+    "depthwise weight gradient": (
+        "mixer f(x[b, c, h, w], g[b, c, h, w]) -> y[c, dh, dw]:\n  near dh, dw: 1\n"
+        "  y = sum[b, h, w](g * x[h+dh, w+dw])\n",
+        {"x": (2, 3, 5, 6), "g": (2, 3, 5, 6)},
+    ),
+    "a vector's norm": ("mixer f(x[c]) -> y[c]:\n  y = x / sqrt(sum[c](x * x))\n", {"x": (13,)}),
+    "a maximum of all": (
+        "mixer f(x[h, w]) -> y, z:\n  y = max[h, w](x)\n  z = lse[h, w](x)\n",
+        {"x": (3, 13)},
+    ),
     "every fold": (
         "mixer f(x[t, c]) -> y[t]:\n  p = x > 0\n"
         "  y = prod[c](x) + min[c](x) + count[c](when(p, x)) + select(any[c](p) & ~all[c](p), 1, 2)\n",
