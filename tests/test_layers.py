@@ -51,16 +51,17 @@ LAYERS: tuple[tuple[str, str], ...] = (
     ("compiler", "roles halo tile_reduce tiles"),
     ("compiler", "pipeline explain"),
     # what needs no printer: a call that finds its kernels in the cache
-    ("backends", "reference derivatives precision executable kernel_graph cache"),
+    ("backends", "reference derivatives precision budget executable kernel_graph cache"),
     # the printers, apart from each other
-    ("backends", "cpp cpp.ops cpp.emit cpp.intervals cpp.layout cpp.widths cpp.scope cpp.groups cpp.dots"),
+    ("backends", "cpp cpp.ops cpp.emit cpp.intervals cpp.layout cpp.widths cpp.indices cpp.nests cpp.scope"),
+    ("backends", "cpp.fills cpp.takes cpp.stores cpp.folds cpp.groups cpp.dots cpp.scalars"),
     ("backends", "cpp.printer cpp.build cpp.pool cpp.launch cpp.produce"),
     ("backends", "triton triton.ops triton.library triton.names triton.layout triton.options triton.emit"),
     ("backends", "triton.scope triton.folds triton.dots triton.tiles triton.printer"),
     ("backends", "triton.widths triton.files triton.launch triton.aot triton.worker"),
     # the door to them, and what goes through it
     ("backends", "backends assemble compiled shapes registry autograd fill module"),
-    ("face", "doctor inspection runtime api cli __main__ plait"),
+    ("face", "doctor inspection runtime api targets cli __main__ plait"),
     # layers, then papers, then what finds them
     ("stdlib", "common stochastic norms activations linears convolutions pooling resampling attention positions"),
     (

@@ -1,0 +1,92 @@
+"""The error that rounding may cause, stated once: tests and reports take their bounds from here.
+
+Let u be the unit roundoff of the type that is computed in (float32; float64 for float64 tensors) and n the
+number of terms of the longest sum. Each operation on the way to a result rounds to within 5 u (the bound
+that tests/test_math.py holds the elementary functions to; + - * / and square roots to 1 u). Sums are of n
+rounded terms in some order: n u at worst, and with near certainty less than 8 sqrt(n) u, since the errors
+are of random sign (N. J. Higham and T. Mary, A new approach to probabilistic rounding error analysis, SIAM
+J. Sci. Comput. 41, 2019, theorem 3.1). What is stored in fewer bits is rounded once more, by its own unit.
+
+All of it is relative to the size of the terms that the result is a sum of. `condition` is how many times
+smaller than these the scale is that a test divides by.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+
+from ..dsl.build import size
+from ..dsl.program import Axis, Form, Map, Place, Program, Reduce, Scan, children, walk
+from ..dsl.size_forms import evaluate_size
+
+OPERATION = 5.0
+"""Units that one operation may be off by."""
+
+SPREAD = 8.0
+"""How many standard deviations of a random walk are granted to a sum."""
+
+
+def unit(dtype: torch.dtype) -> float:
+    """Half the distance from 1 to the next number."""
+    return torch.finfo(dtype).eps / 2
+
+
+def computed(dtype: torch.dtype) -> torch.dtype:
+    """The dtype that tensors of `dtype` are computed in."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def budget(dtype: torch.dtype, length: int = 1, operations: int = 8, condition: float = 1.0) -> float:
+    """The largest error of a result of `dtype` beside its scale, after `operations` one after another, of
+    which the sums have `length` terms altogether."""
+    own = unit(computed(dtype))
+    grown = own * (OPERATION * operations + min(length, SPREAD * length**0.5)) * condition
+    return grown if dtype == computed(dtype) else grown + unit(dtype)
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """The longest way through a program to a result: operations, and terms of the sums on it."""
+
+    operations: int
+    length: int
+
+
+def longest_way(program: Program, sizes: Mapping[Axis, int]) -> Way:
+    """Of all outputs and updates, at the sizes of a call (batch axes explicit). A place may add up as many
+    terms as its value has along the axes that go."""
+    ways: dict[Form, Way] = {}
+    results = [each.value for each in (*program.outputs, *program.updates)]
+    for form in walk(tuple(results), children):
+        before = [ways[child] for child in children(form)]
+        operations = max((way.operations for way in before), default=0)
+        length = max((way.length for way in before), default=0)
+        ways[form] = _after(form, operations, length, sizes)
+    return Way(max(ways[form].operations for form in results), max(ways[form].length for form in results))
+
+
+def _after(form: Form, operations: int, length: int, sizes: Mapping[Axis, int]) -> Way:
+    match form:
+        case Map():
+            return Way(operations + 1, length)
+        case Reduce(pieces=pieces):
+            terms = [_terms(piece.axes, sizes) for piece in pieces]
+            return Way(operations + 1, length + sum(terms))
+        case Place(value=value):
+            summed = tuple(axis for axis in value.axes if axis not in form.axes)
+            return Way(operations + 1, length + _terms(summed, sizes))
+        case Scan(axis=axis):
+            steps = max(1, _terms((axis,), sizes))
+            return Way(operations * steps, length * steps)
+        case _:
+            return Way(operations, length)
+
+
+def _terms(axes: tuple[Axis, ...], sizes: Mapping[Axis, int]) -> int:
+    count = 1
+    for axis in axes:
+        count *= evaluate_size(size(axis), sizes)
+    return count
