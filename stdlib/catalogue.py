@@ -96,14 +96,14 @@ def catalogue() -> list[Operator]:
 
 
 def find(name: str) -> Operator:
-    """The operator of this name. Raises UnknownName, with the nearest names, where there is none."""
+    """The operator of this name. Raises UnknownName where there is none."""
     module = _HOMES.get(name)
     if module is None:
-        near = get_close_matches(name, _HOMES, 3, 0.5)
+        near = get_close_matches(name, _HOMES, 1, 0.5)
         raise UnknownName(
             f"the standard library has no operator `{name}`",
             notes=[f"operators: {', '.join(_HOMES)}"],
-            helps=[f"did you mean {' or '.join(f'`{each}`' for each in near)}?"] if near else [],
+            helps=[f"did you mean `{near[0]}`?"] if near else [],
             facts={"name": name, "near": tuple(near)},
         )
     operators: Mapping[str, Operator] = import_module(f".papers.{module}", __package__).OPERATORS
