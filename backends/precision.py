@@ -74,10 +74,10 @@ def uniform(program: Program, dtype: torch.dtype) -> Precision:
     stored = STORED[dtype]
     if dtype in (torch.float32, torch.float64):
         return Precision("float64" if dtype == torch.float64 else "float32")
-    declared = tuple(
-        (each.leaf.name, stored) for each in program.declarations if each.leaf.declared == "real"
-    )
-    return Precision("float32", declared, tuple((name, stored) for name in result_names(program)))
+    names = [each.leaf.name for each in program.declarations if each.leaf.declared == "real"]
+    declared: Types = tuple((name, stored) for name in names)
+    made: Types = tuple((name, stored) for name in result_names(program))
+    return Precision("float32", declared, made)
 
 
 def dtype_of(kind: Kind, real: torch.dtype) -> torch.dtype:
@@ -121,8 +121,8 @@ def promoted(program: Program, found: Mapping[str, torch.dtype], default: torch.
     if not dtypes:
         return default
     if len(dtypes) > 1 and (torch.float64 in dtypes or not dtypes <= STORED.keys()):
-        first = {dtype: name for name, dtype in reversed(found.items())}
-        shown = ", ".join(f"`{name}` is {dtype}" for dtype, name in reversed(first.items()))
+        first = {dtype: name for name, dtype in reversed(list(found.items()))}
+        shown = ", ".join(f"`{name}` is {dtype}" for dtype, name in reversed(list(first.items())))
         raise WrongDtype(
             f"the real tensors of one call have one dtype: {shown}",
             notes=["of different ones only float32, bfloat16 and float16 go together"],

@@ -1,4 +1,4 @@
-"""The one statement of rounding errors: what it grows with, that kernels keep it, and that it would tell if they did not."""
+"""The one statement of rounding errors: what it grows with, that kernels keep it, and that it tells if they did not."""
 
 from __future__ import annotations
 
