@@ -2,137 +2,147 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+from itertools import pairwise
+
 from ...compiler.kernel import Dot, Load
 from ...dsl.errors import CompilerFault
-from .emit import mangle, widen
+from .emit import mangle, operation, widen
 from .groups import Groups
-from .layout import Shape
+from .stores import reals
+
+Rows = tuple[str, ...]
 
 
 class Dots(Groups):
-    """Prints dots as calls of the blocks in plait.h."""
+    """Prints dots as calls of the blocks in tiles.h."""
 
     __slots__ = ()
 
     def dot(self, dot: Dot) -> None:
-        """A contraction as register blocks: the side with lanes from an array, the other in place."""
+        """A product with rows of its own. Axes that both sides keep are loops around it; several rows,
+        or several axes that it sums over, are one where the left side lies so, and else copied so."""
         left, right = dot.left, dot.right
         if self.layout.shape(left).lanes:
             left, right = right, left
-        shape, over = self.layout.shapes[dot.name], self.layout.shape(right).rows
-        if self.layout.shape(left).lanes or len(over) > 1 or len(shape.rows) > 1 or right not in self.slots:
-            raise CompilerFault("cpp", f"dot `{dot.name}` does not fit the register blocks")
-        slot, init, scale = self._accumulator(dot)
-        row, inner = (shape.rows or (None,))[0], (over or (None,))[0]
-        start, step, along = self._left(left, row, inner)
-        block = self.target.block_rows
-        vectors = max(
-            1, min(self.target.block_vectors, self.lanes // (self.target.vector_bytes // self.width))
-        )
-        sides = f"{start}, {step}, {_reals(self.slots[right], over)}, {slot}, {scale}"
-        counts = f"{self.count(row)}, {self.count(inner)}"
-        self.out.add(f"dot<{block}, {vectors}, WIDTH, {init}, {along}>({sides}, {counts});")
+        here = self.layout.position[id(dot)]
+        over = self.layout.shape_of(dot.over, "real").rows
+        result, given = self.layout.shapes[dot.name].rows, self.layout.shape(right).rows
+        repeated = tuple(axis for axis in result if axis in given)
+        rows = tuple(axis for axis in result if axis not in given)
+        slot, init, scale = self._result(dot, here)
+        if (*repeated, *rows) != result or (*repeated, *over) != given or right not in self.slots:
+            raise CompilerFault("cpp", f"the rows of dot `{dot.name}` lie in no order that fits")
+        row_loops, rows = self._flattened(rows)
+        over_loops, over = self._flattened(over)
+        if over_loops and init != 1:
+            self._begin(slot, result, init, scale)
+            init = 1
+        with ExitStack() as stack:
+            stack.enter_context(self.out.braces(""))
+            stack.enter_context(self.loops((*repeated, *row_loops, *over_loops)))
+            source, by_row, by_entry = self._left(left, rows, over)
+            from_ = self._offset(reals(self.slots[right], given), given, (*repeated, *over_loops))
+            to = self._offset(reals(slot, result), result, (*repeated, *row_loops))
+            counts = f"{self._counts(rows)}, {self._counts(over)}"
+            by = f"{source}, {by_row}, {by_entry}"
+            head = f"dot<{self.target.block_rows}, {self._vectors_of_block()}, WIDTH, {init}>"
+            self.out.add(f"{head}({by}, {from_}, {to}, {scale}, {counts});")
 
-    def _accumulator(self, dot: Dot) -> tuple[str, int, str]:
-        """The array of the result, how it starts (0: at nothing, 1: at init, 2: at init * scale)."""
-        shape, here = self.layout.shapes[dot.name], self.layout.position[id(dot)]
+    def _vectors_of_block(self) -> int:
+        most = min(self.target.block_vectors, self.vectors)
+        return next(n for n in range(most, 0, -1) if self.vectors % n == 0)
+
+    def _flattened(self, axes: Rows) -> tuple[Rows, Rows]:
+        """Axes that need loops, and those that may be one: all but the first must be whole."""
+        last = max((i for i, axis in enumerate(axes) if axis not in self.layout.local), default=0)
+        return axes[:last], axes[last:]
+
+    def _counts(self, axes: Rows) -> str:
+        return " * ".join(self.count(axis) for axis in axes) or "1"
+
+    def _offset(self, array: str, rows: Rows, axes: Rows) -> str:
+        """The place in an array at the open coordinates of some of its rows."""
+        terms = [f"j_{mangle(axis)} * {self.distance(rows, axis)} * WIDTH" for axis in axes]
+        return " + ".join([array, *terms])
+
+    # --- the result
+
+    def _result(self, dot: Dot, here: int) -> tuple[str, int, str]:
+        """The array of the result, how it starts (0: at nothing, 1: at init, 2: at init * scale). The
+        result takes the place of an `init` that nobody reads again."""
+        shape, none = self.layout.shapes[dot.name], "(const vec *)nullptr"
         if dot.init is None:
-            return self.place(dot.name, shape, here), 0, "(const vec *)nullptr"
-        if (
-            not isinstance(dot.init, str)
-            or dot.init not in self.slots
-            or self.layout.read_after(dot.init, here)
-        ):
-            raise CompilerFault("cpp", f"dot `{dot.name}` starts from a value that is read again later")
-        slot = self.slots[dot.init]
-        self.slots[dot.name] = slot
-        start = _reals(slot, shape.rows)
-        if dot.scale is None:
-            return start, 1, "(const vec *)nullptr"
-        if not isinstance(dot.scale, str) or dot.scale not in self.slots:
-            raise CompilerFault("cpp", f"the scale of dot `{dot.name}` is not an array over the lanes")
-        return start, 2, self.slots[dot.scale]
+            return self.slots.get(dot.name) or self.allocate(dot.name, shape, here - 1), 0, none
+        mine = isinstance(dot.init, str) and dot.init in self.slots and self.layout.shape(dot.init) == shape
+        scaled = isinstance(dot.scale, str) and dot.scale in self.slots
+        plain = scaled and not self.layout.shape(dot.scale or 1).rows
+        if mine and isinstance(dot.init, str) and not self.layout.read_after(dot.init, here):
+            slot = self.slots[dot.name] = self.slots[dot.init]
+            if dot.scale is None:
+                return slot, 1, none
+            if plain:
+                return slot, 2, self.slots[str(dot.scale)]
+        else:
+            slot = self.slots.get(dot.name) or self.allocate(dot.name, shape, here - 1)
+        with self.out.braces("for (int vi = 0; vi < VECTORS; vi++)"), self.loops(shape.rows):
+            start = self.operand(dot.init)
+            if dot.scale is not None:
+                start = operation("mul", [start, self.operand(dot.scale)], "real")
+            self.keep(slot, shape, widen(start, "real", True))
+        return slot, 1, none
 
-    def place(self, name: str, shape: Shape, here: int) -> str:
-        """The array of a dot's result; one row where it has no row axis."""
-        slot = self.slots.get(name) or self.allocate(name, shape, here)
-        return _reals(slot, shape.rows)
+    def _begin(self, slot: str, rows: Rows, init: int, scale: str) -> None:
+        """What the result starts at, written before the first of several products."""
+        with self.out.braces("for (int vi = 0; vi < VECTORS; vi++)"), self.loops(rows):
+            at = f"{reals(slot, rows)} + ({self.row_index(rows)}) * WIDTH + vi * LANES"
+            start = "vec{}" if init == 0 else f"load({at}) * {scale}[vi]"
+            self.out.add(f"store({at}, {start});")
 
-    def count(self, row: str | None) -> str:
-        if row is None:
-            return "1"
-        local = next((each for each in self.kernel.locals if each.name == row), None)
-        return str(local.size) if local else f"{mangle(row)}_count"
+    # --- the left side
 
-    def _left(self, name: str, row: str | None, inner: str | None) -> tuple[str, str, int]:
-        """Pointer, the stride that is not 1, and which one that is (see `dot` in plait.h).
-
-        Channels usually lie side by side; where the tensor of this call has them apart, a chunk is
-        copied first. What is computed, or masked by more than its existence, is always copied.
-        """
-        along = (
-            1
-            if row is not None and (inner is None or self._is_local(row)) and not self._is_local(inner)
-            else 0
-        )
-        unit, other = (row, inner) if along else (inner, row)
-        copied, apart = self._copy_of(name, unit, other)
+    def _left(self, name: str, rows: Rows, over: Rows) -> tuple[str, str, str]:
+        """Pointer, stride of a row and stride of an entry. What is computed, converted, or masked by
+        more than its existence is copied; several axes that lie otherwise are copied where they do."""
         load = self.layout.definitions.get(name)
-        view = None
-        if isinstance(load, Load) and load.kind == "real" and self.layout.always_inside(load.mask):
-            same = self.kernel.buffer(load.buffer).real == self.kernel.real
-            view = self._view(load, unit, other) if same else None
-        if view is None:
-            self._copy(name, copied, unit, other)
-            return copied, apart, along
-        start, by_unit, by_other = view
-        source = f"{mangle(name)}_p"
-        self.out.add(f"const real *{source} = {start}; long {source}_step = {by_other};")
-        if unit is not None and by_unit != "1":
-            with self.out.braces(f"if ({by_unit} != 1)"):
-                self._copy(name, copied, unit, other)
-                self.out.add(f"{source} = {copied}; {source}_step = {apart};")
-        return source, f"{source}_step", along
+        if name not in self.resident and isinstance(load, Load):
+            view = self._view(load, rows, over)
+            if view is not None:
+                return view
+        slot = self._copied(name, rows, over)
+        return slot, str(self.layout.size(over)), "1"
 
-    def _is_local(self, row: str | None) -> bool:
-        return any(local.name == row for local in self.kernel.locals)
+    def _view(self, load: Load, rows: Rows, over: Rows) -> tuple[str, str, str] | None:
+        """A load in place, unless it is converted or has no fixed strides."""
+        same = self.kernel.buffer(load.buffer).real == self.kernel.real
+        strides = self.strides(load.buffer, load.index, (*rows, *over))
+        if strides is None or not same or not self.layout.always_inside(load.mask):
+            return None
+        places = {axis: self.first(axis) for axis in (*rows, *over)}
+        at = self.origin(load.buffer, load.index, places)
+        by_row, by_entry = (f"({strides.get(each[-1], '0')})" if each else "0" for each in (rows, over))
+        apart = [
+            f"{strides.get(outer, '0')} != ({strides.get(inner, '0')}) * {self.layout.tiles[inner]}"
+            for axes in (rows, over)
+            for outer, inner in pairwise(axes)
+        ]
+        if not apart:
+            return at, by_row, by_entry
+        source = f"{mangle(load.name)}_p"
+        self.out.add(f"const real *{source} = {at}; long {source}_r = {by_row}, {source}_e = {by_entry};")
+        with self.out.braces(f"if ({' || '.join(apart)})"):
+            copy = self._copied(load.name, rows, over)
+            self.out.add(f"{source} = {copy}; {source}_r = {self.layout.size(over)}; {source}_e = 1;")
+        return source, f"{source}_r", f"{source}_e"
 
-    def _view(self, load: Load, unit: str | None, other: str | None) -> tuple[str, str, str] | None:
-        """Where a load lies: its pointer, and its strides along the two axes."""
-        steps: dict[str | None, list[str]] = {unit: [], other: []}
-        base: list[str] = []
-        buffer = mangle(load.buffer)
-        for dim, index in enumerate(load.index):
-            stride = f"{buffer}_s{dim}"
-            if isinstance(index, str) and index in (unit, other):
-                steps[index].append(stride)
-                base.append(f"{self._first(index)} * {stride}")
-            elif self.layout.shape(index).rows:
-                return None
-            else:
-                base.append(f"{self.operand(index).code} * {stride}")
-        by_unit, by_other = (" + ".join(steps[axis]) if axis else "" for axis in (unit, other))
-        return f"{buffer} + {' + '.join(base) or '0'}", by_unit or "1", by_other or "0"
-
-    def _first(self, row: str) -> str:
-        local = next((each for each in self.kernel.locals if each.name == row), None)
-        return f"{local.low}L" if local else f"{mangle(row)}_first"
-
-    def _copy_of(self, name: str, unit: str | None, other: str | None) -> tuple[str, str]:
-        """The array for a copy, `unit` innermost, and the distance of its rows."""
-        slot = f"{mangle(name)}_g"
-        inner = self.layout.tiles[unit] if unit is not None else 1
-        total = inner * (self.layout.tiles[other] if other is not None else 1)
-        if not any(f" {slot}[" in line for line in self.arrays):
-            self.arrays.append(f"  alignas(64) real {slot}[{total}];")
-        return slot, str(inner)
-
-    def _copy(self, name: str, slot: str, unit: str | None, other: str | None) -> None:
-        rows = tuple(axis for axis in (other, unit) if axis is not None)
-        with self.loops(rows):
-            self.out.add(f"{slot}[{self._row_index(rows)}] = {widen(self.operand(name), 'real', False)};")
-
-
-def _reals(slot: str, rows: tuple[str, ...]) -> str:
-    """An array as a pointer to reals; one without rows is declared as vectors."""
-    return slot if rows else f"(real *){slot}"
+    def _copied(self, name: str, rows: Rows, over: Rows) -> str:
+        """A copy, what is summed over innermost."""
+        slot, axes = f"{mangle(name)}_g", (*rows, *over)
+        self.array(slot, f"alignas(64) real {slot}[{self.layout.size(axes)}]")
+        load = self.layout.definitions.get(name)
+        if isinstance(load, Load) and axes and name not in self.resident:
+            self.fill(load, slot, axes, False)
+        else:
+            with self.loops(axes):
+                self.out.add(f"{slot}[{self.row_index(axes)}] = {widen(self.operand(name), 'real', False)};")
+        return slot

@@ -14,7 +14,7 @@ from ...dsl.ops import Kind, join
 from .ops import SPELLINGS
 
 _FOLDER = resources.files(__name__.rpartition(".")[0])
-HEADER = "".join(_FOLDER.joinpath(name).read_text() for name in ("plait.h", "math.h"))
+HEADER = "".join(_FOLDER.joinpath(name).read_text() for name in ("plait.h", "math.h", "tiles.h"))
 """What every source begins with, behind its defines."""
 
 _WORDS = """
@@ -23,7 +23,8 @@ _WORDS = """
     not operator or part private public real register return runner short signed sizeof span static struct switch
     template this throw true try typedef typename union unsigned using vec virtual void volatile while xor
     abs ceil cos erf exp floor gamma j0 j1 jn log main pow round sin sqrt tanh trunc y0 y1 yn
-    ALL FAR LANES NONE SOME VECTORS WIDTH given i j m_ next numbers rest shared tile tiles vi work x_ seen_at
+    ALL FAR LANES NONE SOME VECTORS WIDTH given batch i j m_ next numbers rest shared tile tiles u v0 vi whole work
+    x_ a_ b_ seen_at
 """
 RESERVED = frozenset(_WORDS.split()) | frozenset(re.findall(r"\b([A-Za-z_]\w*)\s*\(", HEADER))
 """Names that a value of a kernel cannot have in C++: keywords, libm, ours, and all of plait.h."""
@@ -32,10 +33,17 @@ TYPES: dict[Kind, str] = {"real": "real", "int": "long", "bool": "bool"}
 VECTORS: dict[Kind, str] = {"real": "vec", "int": "ivec", "bool": "mask"}
 
 
+_TAKEN = re.compile(r"(.*_([a-z]|s\d+|first|last|count|low|end|tiles?|lane|at|from|to|part|step))_*")
+"""Names like those that the printer makes of a name: arrays, strides, bounds."""
+
+
 def mangle(name: str) -> str:
-    """A C++ identifier for a name of the kernel."""
-    plain = name.replace(".", "_")
-    return f"{plain}_" if plain in RESERVED or plain[0].isdigit() else plain
+    """A C++ identifier for a name of the kernel, another one for another name."""
+    head, _, part = name.partition(".")
+    plain = "".join(each if each.isalnum() or each == "_" else f"u{ord(each):x}_" for each in head)
+    if plain.rstrip("_") in RESERVED or plain[0].isdigit() or _TAKEN.fullmatch(plain):
+        plain = f"x{plain}_" if plain[0].isdigit() else f"{plain}_"
+    return f"{plain}_{part}" if part else plain
 
 
 @dataclass(slots=True)
@@ -49,11 +57,12 @@ class Text:
 
 @dataclass(slots=True)
 class Lines:
-    """Source under construction; `scopes` hold the names declared in each open brace."""
+    """Source under construction; `scopes` hold the names declared in each open brace, and what they are
+    called there."""
 
     lines: list[str] = field(default_factory=list[str])
     depth: int = 0
-    scopes: list[set[str]] = field(default_factory=lambda: [set[str]()])
+    scopes: list[dict[str, str | None]] = field(default_factory=lambda: [dict[str, str | None]()])
 
     def add(self, line: str) -> None:
         self.lines.append("  " * self.depth + line)
@@ -62,7 +71,7 @@ class Lines:
     def braces(self, head: str) -> Iterator[None]:
         self.add(f"{head} {{" if head else "{")
         self.depth += 1
-        self.scopes.append(set())
+        self.scopes.append({})
         yield
         self.scopes.pop()
         self.depth -= 1
@@ -71,8 +80,12 @@ class Lines:
     def declared(self, name: str) -> bool:
         return any(name in scope for scope in self.scopes)
 
-    def declare(self, name: str) -> None:
-        self.scopes[-1].add(name)
+    def text(self, name: str) -> str | None:
+        """What a declared name is called, where it is not its own C++ name."""
+        return next((scope[name] for scope in reversed(self.scopes) if name in scope), None)
+
+    def declare(self, name: str, text: str | None = None) -> None:
+        self.scopes[-1][name] = text
 
     def __str__(self) -> str:
         return "\n".join(self.lines)

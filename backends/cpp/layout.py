@@ -1,5 +1,5 @@
 """What the C++ printer must know of every value before it prints the first line: which row axes it
-has beside the lanes, where it is last used, and which array it may live in."""
+has beside the lanes, where it is last used, and how a dot is printed."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from ...compiler.kernel import (
     Statement,
     Store,
     Stream,
+    Take,
     defined,
     operands,
 )
@@ -34,29 +35,56 @@ class Shape:
 
 @dataclass(slots=True)
 class Layout:
-    """`tiles` holds the width of every tile axis; `lanes` those that lie in the vectors."""
+    """`tiles` holds the width of every tile axis, in the order that rows have in arrays; `axes` the
+    tile axes of every name; `definitions` what gives it; `users` the statements that read it."""
 
     kernel: Kernel
     tiles: dict[str, int] = field(default_factory=dict[str, int])
+    local: dict[str, int] = field(default_factory=dict[str, int])
+    axes: dict[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
     shapes: dict[str, Shape] = field(default_factory=dict[str, Shape])
     definitions: dict[str, Statement | Carry] = field(default_factory=dict[str, Statement | Carry])
     last_use: dict[str, int] = field(default_factory=dict[str, int])
     position: dict[int, int] = field(default_factory=dict[int, int])
-    depth: dict[str, int] = field(default_factory=dict[str, int])
     users: dict[str, list[Statement]] = field(default_factory=dict[str, list[Statement]])
 
     def __post_init__(self) -> None:
         kernel = self.kernel
-        self.tiles = {grid.name: grid.tile for grid in kernel.grid}
-        self.tiles |= {local.name: local.size for local in kernel.locals}
+        self.local = {local.name: local.low for local in kernel.locals}
+        self._axes()
+        self._define(kernel.body)
+        self._use(kernel.body)
+
+    def _axes(self) -> None:
+        """The tile axes, in the order of rows: those that a product is repeated over, then those whose
+        tile may end early, then local ones. So flattened rows are whole but for the first axis."""
+        kernel, tiles = self.kernel, {grid.name: grid.tile for grid in self.kernel.grid}
+        names: dict[str, tuple[str, ...]] = {}
+        repeated: set[str] = set()
         for statement in every(kernel.body):
-            if isinstance(statement, Stream):
-                self.tiles |= {axis.name: axis.step for axis in statement.axes}
-        self._define(kernel.body, 0)
-        self._use(kernel.body, [])
+            match statement:
+                case Stream(axes=axes, carries=carries):
+                    tiles |= {axis.name: axis.step for axis in axes}
+                    names |= {carry.name: carry.axes for carry in carries}
+                case Store():
+                    pass
+                case _:
+                    names[statement.name] = statement.axes
+                    if isinstance(statement, Dot):
+                        both = set(names.get(statement.left, ())) & set(names.get(statement.right, ()))
+                        repeated |= both - set(statement.over)
+        tiles |= {local.name: local.size for local in kernel.locals}
+        self.tiles = dict(sorted(tiles.items(), key=lambda item: item[0] not in repeated))
+        self.axes = names | {axis: (axis,) for axis in tiles} | {f"{axis}.valid": (axis,) for axis in tiles}
+
+    # --- shapes
+
+    def wide(self, axes: tuple[str, ...]) -> tuple[str, ...]:
+        """The axes of tiles wider than 1, in the order of rows."""
+        return tuple(axis for axis in self.tiles if axis in axes and self.tiles[axis] != 1)
 
     def shape_of(self, axes: tuple[str, ...], kind: Kind) -> Shape:
-        wide = [axis for axis in axes if self.tiles[axis] > 1]
+        wide = self.wide(axes)
         rows = tuple(axis for axis in wide if axis not in self.kernel.lanes)
         return Shape(kind, len(rows) < len(wide), rows)
 
@@ -71,40 +99,48 @@ class Layout:
                 return Shape("real", False, ())
             case str() if operand in self.shapes:
                 return self.shapes[operand]
-            case str() if operand in self.tiles:
-                return self.shape_of((operand,), "int")
-            case str() if operand.endswith(".valid"):
-                return self.shape_of((operand.removesuffix(".valid"),), "bool")
+            case str() if operand in self.axes:
+                return self.shape_of(self.axes[operand], "bool" if operand.endswith(".valid") else "int")
             case _:
                 return Shape("int", False, ())
 
-    def _define(self, body: tuple[Statement, ...], depth: int) -> None:
+    def lies_on(self, operand: Operand, axes: tuple[str, ...]) -> bool:
+        """True if an operand differs along one of the axes."""
+        return isinstance(operand, str) and any(axis in axes for axis in self.axes.get(operand, ()))
+
+    def size(self, rows: tuple[str, ...]) -> int:
+        total = 1
+        for row in rows:
+            total *= self.tiles[row]
+        return total
+
+    # --- definitions and uses
+
+    def _define(self, body: tuple[Statement, ...]) -> None:
         for statement in body:
-            for name in defined(statement):
-                self.depth[name] = depth
             match statement:
                 case Dot(name=name, axes=axes):
                     self.shapes[name] = self.shape_of(axes, "real")
                     self.definitions[name] = statement
-                case Let() | Load() | Fold():
+                case Let() | Load() | Fold() | Take():
                     self.shapes[statement.name] = self.shape_of(statement.axes, statement.kind)
                     self.definitions[statement.name] = statement
                 case Stream(carries=carries, body=inner):
                     for carry in carries:
                         self.shapes[carry.name] = self.shape_of(carry.axes, carry.kind)
                         self.definitions[carry.name] = carry
-                    self._define(inner, depth + 1)
+                    self._define(inner)
                 case Store():
                     pass
 
-    def _use(self, body: tuple[Statement, ...], outer: list[Stream]) -> None:
+    def _use(self, body: tuple[Statement, ...]) -> None:
         for statement in body:
             here = len(self.position)
             self.position[id(statement)] = here
             for operand in operands(statement):
                 self._touch(operand, here, statement)
             if isinstance(statement, Stream):
-                self._use(statement.body, [*outer, statement])
+                self._use(statement.body)
                 end = len(self.position)
                 self.position[-id(statement)] = end
                 for operand in (*(carry.next for carry in statement.carries), statement.visible):
@@ -134,6 +170,20 @@ class Layout:
             end = self.position[-id(own)]
         return any(here < self.position[id(user)] < end for user in self.users.get(name, []))
 
+    # --- what follows from the operands alone
+
+    def folds_products(self, dot: Dot) -> bool:
+        """True for a dot that is printed as a fold of products: where nothing of its left side is used
+        for more than one entry of the right one, register blocks gain nothing."""
+        sides = (dot.left, dot.right)
+        lanes = [self.shape(side).lanes for side in sides]
+        if lanes[0] == lanes[1] or any(axis in self.kernel.lanes for axis in dot.over):
+            return True
+        scalars, vectors = sides if lanes[1] else sides[::-1]
+        own = set(self.shape(scalars).rows) - set(self.shape(vectors).rows)
+        over = set(self.wide(dot.over))
+        return not own - over or not over <= set(self.shape(vectors).rows) & set(self.shape(scalars).rows)
+
     def coordinate_only(self, operand: Operand) -> bool:
         """True for integers and predicates made of coordinates and numbers alone."""
         stack, seen = [operand], set[str]()
@@ -149,22 +199,27 @@ class Layout:
                 return False
         return True
 
+    def conjuncts(self, mask: Operand) -> list[Operand]:
+        """The tests that a mask is the conjunction of."""
+        if isinstance(mask, bool) and mask:
+            return []
+        definition = self.definitions.get(mask) if isinstance(mask, str) else None
+        if isinstance(definition, Let) and definition.op == "and":
+            return [part for arg in definition.args for part in self.conjuncts(arg)]
+        return [mask]
+
     def always_inside(self, mask: Operand) -> bool:
         """True where a mask only says that stream chunks and scalar tiles do not overhang: the
         C++ loops never visit such coordinates."""
-        match mask:
-            case bool():
-                return mask
-            case str() if mask.endswith(".valid"):
-                axis = mask.removesuffix(".valid")
-                return axis not in self.kernel.lanes or self.tiles[axis] == 1
-            case str():
-                definition = self.definitions.get(mask)
-                if not isinstance(definition, Let) or definition.op != "and":
-                    return False
-                return all(self.always_inside(arg) for arg in definition.args)
-            case _:
-                return False
+        return all(self.exists(part) is None for part in self.conjuncts(mask))
+
+    def exists(self, test: Operand) -> str | None:
+        """ "" for a test that is made of something else; the lane axis whose existence it says; None
+        for a test that is true wherever loops go."""
+        if not isinstance(test, str) or not test.endswith(".valid"):
+            return ""
+        axis = test.removesuffix(".valid")
+        return axis if axis in self.kernel.lanes and self.tiles[axis] > 1 else None
 
 
 def every(body: tuple[Statement, ...]) -> Iterator[Statement]:

@@ -91,6 +91,11 @@ IDENTITY: dict[str, dict[Kind, str]] = {
 }
 """What a fold over nothing is."""
 
+LANE_IDENTITY: dict[str, dict[Kind, str]] = dict(IDENTITY)
+LANE_IDENTITY["max"] = {"real": "-INFINITY", "int": "LOWEST"}
+LANE_IDENTITY["min"] = {"real": "INFINITY", "int": "HIGHEST"}
+"""The same in lanes, whose integers may be narrower."""
+
 FOLDS: dict[str, str] = {
     "sum": "add",
     "prod": "mul",

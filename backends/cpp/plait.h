@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstring>
 #include <type_traits>
+#include <utility>
 typedef PLAIT_REAL real;
 typedef PLAIT_INT inum;
 constexpr int LANES = PLAIT_BYTES / sizeof(real);
@@ -43,41 +44,6 @@ template <class T> INLINE T sabs(T x) { return x < 0 ? -x : (x == 0 ? T(0) : x);
 template <class T> INLINE T ssign(T x) { return T((x > 0) - (x < 0)); }
 INLINE vec vsign(vec x) { return x > 0 ? all(1) : (x < 0 ? all(-1) : vec{}); }
 INLINE ivec vwhole(vec x) { ivec r = {}; for (int i = 0; i < LANES; i++) r[i] = (inum)whole(x[i]); return r; }
-// C[r][lanes] = sum_k A[r][k] * B[k * M + lanes] (+ C[r][lanes] * scale[lanes]): R rows by W vectors stay in registers, A is read in place
-// by broadcast. One of its two strides is 1, which one is ALONG (0: rows are `step` apart, 1: entries of a row are); INIT says how C starts
-// (0: at nothing, 1: at C, 2: at C * scale).
-template <int R, int W, int M, int INIT, int ALONG> INLINE void block(const real *A, long step, const real *B, real *C, const vec *scale, long K) {
-  vec c[R][W];
-#pragma GCC unroll 16
-  for (int r = 0; r < R; r++)
-#pragma GCC unroll 4
-    for (int w = 0; w < W; w++) c[r][w] = INIT == 0 ? vec{} : INIT == 1 ? load(C + r * M + w * LANES) : load(C + r * M + w * LANES) * scale[w];
-  for (long k = 0; k < K; k++) {
-    vec b[W];
-#pragma GCC unroll 4
-    for (int w = 0; w < W; w++) b[w] = load(B + k * M + w * LANES);
-#pragma GCC unroll 16
-    for (int r = 0; r < R; r++) {
-      const real a = ALONG ? A[r + k * step] : A[r * step + k];
-#pragma GCC unroll 4
-      for (int w = 0; w < W; w++) c[r][w] += a * b[w];
-    }
-  }
-#pragma GCC unroll 16
-  for (int r = 0; r < R; r++)
-#pragma GCC unroll 4
-    for (int w = 0; w < W; w++) store(C + r * M + w * LANES, c[r][w]);
-}
-template <int R, int W, int M, int INIT, int ALONG> static void dot(const real *A, long step, const real *B, real *C, const vec *scale, long rows, long K) {
-  const long next = ALONG ? 1 : step;
-  for (int v = 0; v < M / LANES; v += W) {
-    long r = 0;
-    for (; r + R <= rows; r += R) block<R, W, M, INIT, ALONG>(A + r * next, step, B + v * LANES, C + r * M + v * LANES, scale + v, K);
-    if constexpr (R > 4) if (r + 4 <= rows) { block<4, W, M, INIT, ALONG>(A + r * next, step, B + v * LANES, C + r * M + v * LANES, scale + v, K); r += 4; }
-    if constexpr (R > 2) if (r + 2 <= rows) { block<2, W, M, INIT, ALONG>(A + r * next, step, B + v * LANES, C + r * M + v * LANES, scale + v, K); r += 2; }
-    for (; r < rows; r++) block<1, W, M, INIT, ALONG>(A + r * next, step, B + v * LANES, C + r * M + v * LANES, scale + v, K);
-  }
-}
 // Intervals, to tell what a predicate of integers is on a whole tile: NONE, SOME or ALL of it. Doubles hold every integer that coordinates
 // make up to 2^53 and saturate beyond; a quotient of such integers is never rounded across a whole number.
 struct span { double lo, hi; };
@@ -110,4 +76,4 @@ INLINE part either(part a, part b) { return a > b ? a : b; }
 INLINE part opposite(part a) { return (part)(2 - a); }
 // Tiles are handed out one by one; `runner` is GOMP_parallel of the libgomp that torch has loaded, or a pool with the same signature.
 typedef void (*runner)(void (*)(void *), void *, unsigned, unsigned);
-struct job { void *const *buffers; const long *numbers; std::atomic<long> next; };
+struct job { void *const *buffers; const long *numbers; std::atomic<long> next; long threads; };

@@ -11,35 +11,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ...compiler.kernel import (
-    Carry,
-    Dot,
-    Fold,
-    Grid,
-    Kernel,
-    Let,
-    Load,
-    RealType,
-    Statement,
-    Store,
-    Stream,
-    StreamAxis,
-)
+from ...compiler.kernel import Buffer, Dot, Grid, Kernel, Let, Stream, StreamAxis
 from ...compiler.partial import NO_INTEGER
 from ...compiler.target import CpuTarget
 from ...dsl.errors import CompilerFault
-from .dots import Dots
-from .emit import HEADER, TYPES, mangle, widen
+from .emit import HEADER, mangle
 from .intervals import classify
-from .layout import Shape
+from .layout import every
+from .scalars import Scalars
 
 
 def print_cpp(kernels: Sequence[Kernel], target: CpuTarget) -> str:
     """The source of some kernels as one translation unit, header included, so that its hash covers
     all that is compiled. They compute in one real type."""
     reals = {kernel.real for kernel in kernels}
-    if len(reals) != 1:
-        raise CompilerFault("cpp", f"kernels of several real types in one source: {sorted(reals)}")
+    if len(reals) != 1 or not reals <= {"float32", "float64"}:
+        raise CompilerFault("cpp", f"kernels that compute in {sorted(reals)} in one source")
     real, whole = ("float", "int") if reals == {"float32"} else ("double", "long")
     defines = [
         f"#define PLAIT_BYTES {target.vector_bytes}",
@@ -50,14 +37,15 @@ def print_cpp(kernels: Sequence[Kernel], target: CpuTarget) -> str:
     return "\n".join([*defines, HEADER, *(Printer(kernel, target).source() for kernel in kernels)])
 
 
-SMALL_TILES = 256
+LANES_HERE = "// lanes"
 
-MEMORY: dict[RealType, str] = {"bfloat16": "bf16", "float16": "f16"}
-"""What math.h calls reals that are stored in another type than they are computed in."""
+ENTRIES = 4096
+"""Tiles are handed out together until they have about so many entries: to take one from the common
+counter, and to divide its number into coordinates, costs as much as some vectors of work."""
 
 
-class Printer(Dots):
-    """Prints the frame of the function, its dots and its streams."""
+class Printer(Scalars):
+    """Prints the frame of the function and its streams."""
 
     __slots__ = ()
 
@@ -65,21 +53,21 @@ class Printer(Dots):
 
     def source(self) -> str:
         """The kernel in a namespace of its own, and its entry."""
-        if self.lanes > 1 and self.lanes * self.width % self.target.vector_bytes:
-            raise CompilerFault("cpp", f"{self.lanes} lanes are no whole number of vectors")
-        self._tile()
+        self.find_contracted()
+        self._tiles()
         name = mangle(self.kernel.name)
         lines = [
             f"namespace of_{name} {{",
-            f"constexpr int WIDTH = {self.lanes}, VECTORS = (WIDTH + LANES - 1) / LANES;",
+            f"constexpr int VECTORS = {self.vectors}, WIDTH = VECTORS * LANES;",
             "static void work(void *given) {",
             *self._numbers(),
-            *self.arrays,
-            str(self.out),
+            *self.arrays.values(),
+            *self._lane_arrays(),
+            *self._with_lanes(),
             "}",
             "}",
             f'extern "C" void {name}(void *const *buffers, const long *numbers, runner run, unsigned threads) {{',
-            "  job shared = {buffers, numbers, {0}};",
+            "  job shared = {buffers, numbers, {0}, run && threads > 1 ? (long)threads : 1};",
             f"  if (run && threads > 1) run(of_{name}::work, &shared, threads, 0); else of_{name}::work(&shared);",
             "}",
         ]
@@ -91,96 +79,117 @@ class Printer(Dots):
             lines.append(f"  const long {mangle(size)} = numbers[{i}];")
         at = len(self.kernel.sizes)
         for i, buffer in enumerate(self.kernel.buffers):
-            held = {"real": MEMORY.get(buffer.real, "real"), "int": "long", "bool": "bool"}[buffer.kind]
-            const = "const " if buffer.role == "in" else ""
-            lines.append(
-                f"  {const}{held} *__restrict {mangle(buffer.name)} = ({const}{held} *)shared->buffers[{i}];"
-            )
+            held = ("const " if buffer.role == "in" else "") + self._held(buffer)
+            lines.append(f"  {held} *__restrict {mangle(buffer.name)} = ({held} *)shared->buffers[{i}];")
             for dim in range(buffer.rank):
                 lines.append(f"  const long {mangle(buffer.name)}_s{dim} = numbers[{at}];")
                 at += 1
         return lines
 
-    def _tile(self) -> None:
+    def _held(self, buffer: Buffer) -> str:
+        """The type of a buffer's memory."""
+        if buffer.kind != "real":
+            return {"int": "long", "bool": "bool"}[buffer.kind]
+        if buffer.real == self.kernel.real:
+            return "real"
+        return {"float32": "float", "float64": "double", "bfloat16": "bf16", "float16": "f16"}[buffer.real]
+
+    # --- tiles
+
+    def _tiles(self) -> None:
+        """The loop over tiles. Their numbers are divided into coordinates once a batch, and counted on."""
         out, grid = self.out, self.kernel.grid
         out.depth = 1
         counts: list[str] = []
         for axis in grid:
             name = mangle(axis.name)
-            size = self.scalar(axis.size, "int")
-            out.add(
-                f"const long {name}_low = {self.scalar(axis.low, 'int')}, {name}_end = {name}_low + {size};"
-            )
+            low, size = self.scalar(axis.low, "int"), self.scalar(axis.size, "int")
+            out.add(f"const long {name}_low = {low}, {name}_end = {name}_low + {size};")
             out.add(f"const long {name}_tiles = ({size} + {axis.tile - 1}) / {axis.tile};")
             counts.append(f"{name}_tiles")
         out.add(f"const long tiles = {' * '.join(counts) or '1'};")
-        # tiles without lanes are small: they are handed out by the hundred
-        batch = 1 if self.kernel.lanes else SMALL_TILES
-        out.add(
-            f"for (long next; (next = shared->next.fetch_add({batch}, std::memory_order_relaxed)) < tiles;)"
-        )
-        with out.braces(f"for (long tile = next; tile < smin(next + {batch}L, tiles); tile++)"):
-            out.add("long rest = tile; (void)rest;")
+        most = f"smin({self._together()}L, tiles / (8 * shared->threads))"
+        out.add(f"const long batch = smax(1L, {most});")
+        taken = "shared->next.fetch_add(batch, std::memory_order_relaxed)"
+        with out.braces(f"for (long next; (next = {taken}) < tiles;)"):
+            out.add("long rest = next; (void)rest;")
             for axis in reversed(grid):
-                self._grid_axis(axis)
-            for local in self.kernel.locals:
-                if local.size == 1:
-                    out.add(f"const long {mangle(local.name)} = {local.low}L; (void){mangle(local.name)};")
-            self._lane_coordinates()
-            self.body(self.kernel.body)
+                name = mangle(axis.name)
+                out.add(f"long {name}_tile = rest % {name}_tiles; rest /= {name}_tiles;")
+            with out.braces("for (long tile = next; tile < smin(next + batch, tiles); tile++)"):
+                for axis in grid:
+                    self._grid_axis(axis)
+                self._count_on()
+                for local in self.kernel.locals:
+                    if local.size == 1:
+                        out.add(
+                            f"const long {mangle(local.name)} = {local.low}L; (void){mangle(local.name)};"
+                        )
+                self._lanes_among({axis.name for axis in grid})
+                self.body(self.kernel.body)
+
+    def _together(self) -> int:
+        """How many tiles are handed out at once."""
+        statements = tuple(every(self.kernel.body))
+        if any(isinstance(each, Stream | Dot) for each in statements):
+            return 1
+        rows = max((self.layout.size(shape.rows) for shape in self.layout.shapes.values()), default=1)
+        return max(1, ENTRIES // max(16, self.lanes * rows))
 
     def _grid_axis(self, axis: Grid) -> None:
         name, out, tile = mangle(axis.name), self.out, axis.tile
-        out.add(f"const long {name}_first = {name}_low + rest % {name}_tiles * {tile}; rest /= {name}_tiles;")
+        out.add(f"const long {name}_first = {name}_low + {name}_tile * {tile};")
+        if tile == 1:
+            out.add(
+                f"const long {name}_last = {name}_first, {name} = {name}_first; (void){name}_last; (void){name};"
+            )
+            return
         out.add(
             f"const long {name}_last = smin({name}_first + {tile - 1}, {name}_end - 1); (void){name}_last;"
         )
-        if tile == 1:
-            out.add(f"const long {name} = {name}_first; (void){name};")
+        if axis.name not in self.kernel.lanes:
+            out.add(f"const long {name}_count = {name}_last - {name}_first + 1;")
 
-    def _lane_coordinates(self) -> None:
-        """One array of vectors for each lane axis: the coordinate of every lane of the tile."""
-        if not self.kernel.lanes:
-            return
+    def _count_on(self) -> None:
+        """Go to the next tile, the last axis fastest; nothing reads these numbers any more."""
+        text = ""
+        for axis in self.kernel.grid:
+            name = mangle(axis.name)
+            text = f"if (++{name}_tile == {name}_tiles) {{ {name}_tile = 0; {text} }}"
+        if text:
+            self.out.add(text)
+
+    # --- lanes
+
+    def _lanes_among(self, axes: set[str]) -> None:
+        """Where the tile of the lanes is known: whether it is whole, and a mark for its coordinates."""
+        if self.wide_lanes and set(self.kernel.lanes) <= axes:
+            tests = [
+                f"{mangle(axis)}_first + {self.layout.tiles[axis] - 1} == {mangle(axis)}_last"
+                for axis in self.wide_lanes
+            ]
+            self.out.add(f"const bool whole = {' && '.join(tests)}; (void)whole;")
+            self.out.add(LANES_HERE)
+
+    def _lane_arrays(self) -> list[str]:
+        return [f"  ivec {mangle(axis)}_lane[VECTORS];" for axis in self.wide_lanes if axis in self.spread]
+
+    def _with_lanes(self) -> list[str]:
+        """The lines, with the coordinate of every lane where something reads them."""
+        made: list[str] = []
         inner = self.lanes
-        for axis in self.kernel.lanes:
-            width = self.layout.tiles[axis]
+        for axis in self.wide_lanes:
+            width, name = self.layout.tiles[axis], mangle(axis)
             inner //= width
-            name = mangle(axis)
-            self.arrays.append(f"  ivec {name}_lane[VECTORS];")
-            at = f"(inum)({name}_first + i / {inner} % {width})"
-            self.out.add(f"for (int i = 0; i < WIDTH; i++) {name}_lane[i / LANES][i % LANES] = {at};")
-
-    # --- statements
-
-    def body(self, statements: tuple[Statement, ...]) -> None:
-        group: list[Statement] = []
-        for statement in statements:
-            match statement:
-                case Let() | Load() if self.deferred(statement.name):
-                    continue
-                case Let() | Load() | Fold() if self.layout.shapes[statement.name].lanes:
-                    group.append(statement)
-                case Store() if self._store_shape(statement).lanes:
-                    group.append(statement)
-                case _:
-                    self.group(group)
-                    group = []
-                    self._single(statement)
-        self.group(group)
-
-    def _single(self, statement: Statement) -> None:
-        match statement:
-            case Let() | Load():
-                self._value(statement)
-            case Store():
-                self._store(statement)
-            case Dot():
-                self.dot(statement)
-            case Stream():
-                self.stream(statement)
-            case Fold():
-                raise CompilerFault("cpp", f"`{statement.name}` folds a value without lanes")
+            if axis in self.spread:
+                # lanes beyond the last have coordinates that do not exist
+                within = "" if axis == self.wide_lanes[0] else f" % {width}"
+                at = f"(inum)({name}_first + i / {inner}{within})"
+                made.append(f"for (int i = 0; i < WIDTH; i++) {name}_lane[i / LANES][i % LANES] = {at};")
+        lines: list[str] = []
+        for line in str(self.out).split("\n"):
+            lines += made if line.strip() == LANES_HERE else [line]
+        return lines
 
     # --- streams
 
@@ -188,20 +197,9 @@ class Printer(Dots):
         """Loops over chunks; the innermost run is trimmed to what some lane can see."""
         here = self.layout.position[id(stream)]
         for carry in stream.carries:
-            self._start(carry, here)
+            self.start_carry(carry, here)
         self._chunks(stream, stream.axes)
-        self._release(self.layout.position[-id(stream)])
-
-    def _start(self, carry: Carry, here: int) -> None:
-        shape = self.layout.shapes[carry.name]
-        init = self.operand(carry.init)
-        if not shape.lanes:
-            self.out.add(f"{TYPES[carry.kind]} {mangle(carry.name)} = {widen(init, carry.kind, False)};")
-            return
-        slot = self.allocate(carry.name, shape, here)
-        with self.out.braces("for (int vi = 0; vi < VECTORS; vi++)"), self.loops(shape.rows):
-            value = widen(init, carry.kind, True)
-            self.keep(slot, shape, value)
+        self.release(self.layout.position[-id(stream)])
 
     def _chunks(self, stream: Stream, axes: tuple[StreamAxis, ...]) -> None:
         if not axes:
@@ -211,7 +209,7 @@ class Printer(Dots):
         with self.out.braces(""):
             low, stop = self.scalar(axis.low, "int"), self.scalar(axis.stop, "int")
             self.out.add(f"long {name}_from = {low}, {name}_to = {stop};")
-            classified = len(axes) == 1 and self.kernel.lanes and stream.visible is not True
+            classified = len(axes) == 1 and self.wide_lanes and stream.visible is not True
             test = self._class(stream) if classified else "SOME"
             if test != "SOME":
                 self.out.add(f"auto seen_at = [&](long {name}_first) -> part {{ return {test}; }};")
@@ -261,23 +259,6 @@ class Printer(Dots):
         return classify(stream.visible, lets, ranges)
 
     def _chunk(self, stream: Stream) -> None:
+        self._lanes_among({axis.name for axis in stream.axes})
         self.body(stream.body)
-        moves: list[str] = []
-        for carry in stream.carries:
-            shape = self.layout.shapes[carry.name]
-            if not shape.lanes:
-                value = widen(self.operand(carry.next), carry.kind, False)
-                self.out.add(f"const {TYPES[carry.kind]} {mangle(carry.name)}_next = {value};")
-                moves.append(f"{mangle(carry.name)} = {mangle(carry.name)}_next;")
-            else:
-                self._move(carry, shape)
-        for move in moves:
-            self.out.add(move)
-
-    def _move(self, carry: Carry, shape: Shape) -> None:
-        slot = self.slots[carry.name]
-        if isinstance(carry.next, str) and self.slots.get(carry.next) == slot:
-            return
-        with self.out.braces("for (int vi = 0; vi < VECTORS; vi++)"), self.loops(shape.rows):
-            value = widen(self.operand(carry.next), carry.kind, True)
-            self.keep(slot, shape, value)
+        self.move_carries(stream.carries)

@@ -1,31 +1,54 @@
-"""Operands, values, loads and stores as C++ text, and the arrays that values live in."""
+"""Operands and values as C++ text, and the arrays that values live in."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from ...compiler.kernel import Carry, Kernel, Let, Load, Operand, Store
+from ...compiler.kernel import Carry, Kernel, Let, Load, Operand, Store, Take
 from ...compiler.target import CpuTarget
 from ...dsl.errors import CompilerFault
 from .emit import TYPES, VECTORS, Lines, Text, literal, mangle, operation, widen
 from .layout import Layout, Shape
+from .nests import Nest
+
+
+@dataclass(slots=True)
+class GroupState:
+    """Of the group that is being printed: where values have their home, which ones are kept in arrays
+    (`filled` before it), which loads and stores are vectors in memory, whether the tile is known to be
+    whole, and the vectors of a pass."""
+
+    homes: dict[str, Nest] = field(default_factory=dict[str, Nest])
+    kept: set[str] = field(default_factory=set[str])
+    filled: set[str] = field(default_factory=set[str])
+    direct: tuple[Load | Store, ...] = ()
+    whole: bool = False
+    block: int = 1
 
 
 @dataclass(slots=True)
 class Scope:
-    """The source so far. `slots` gives the array of a value in memory; `gate` is the class of the
-    stream column that is open, under which the stream's `visible` predicate is evaluated."""
+    """The source so far. `slots` gives the array of a value in memory, one row of lanes after the
+    other; `resident` that of a value without lanes; `gate` is the class of the stream column that is
+    open, under which the stream's `visible` predicate is evaluated."""
 
     kernel: Kernel
     target: CpuTarget
     layout: Layout = field(init=False)
     out: Lines = field(default_factory=Lines)
-    arrays: list[str] = field(default_factory=list[str])
+    arrays: dict[str, str] = field(default_factory=dict[str, str])
     slots: dict[str, str] = field(default_factory=dict[str, str])
+    resident: dict[str, str] = field(default_factory=dict[str, str])
     free: dict[int, list[str]] = field(default_factory=dict[int, list[str]])
+    spread: set[str] = field(default_factory=set[str])
     lanes: int = 1
     visible: Operand = True
     gate: str | None = None
+    contracted: dict[str, str] = field(default_factory=dict[str, str])
+    """Residents that are filled for one coordinate of an axis at a time."""
+    group_state: GroupState = field(default_factory=GroupState)
 
     def __post_init__(self) -> None:
         self.layout = Layout(self.kernel)
@@ -37,6 +60,17 @@ class Scope:
         """Bytes of a real number."""
         return 4 if self.kernel.real == "float32" else 8
 
+    @property
+    def vectors(self) -> int:
+        """The vectors of a tile's lanes; the last one may reach beyond them."""
+        lanes = self.target.vector_bytes // self.width
+        return (self.lanes + lanes - 1) // lanes
+
+    @property
+    def wide_lanes(self) -> tuple[str, ...]:
+        """The lane axes that are wider than one coordinate, outermost first."""
+        return tuple(axis for axis in self.kernel.lanes if self.layout.tiles[axis] > 1)
+
     # --- operands
 
     def operand(self, item: Operand) -> Text:
@@ -44,22 +78,29 @@ class Scope:
         if not isinstance(item, str):
             return literal(item)
         layout = self.layout
-        shape = layout.shape(item)
         if item in layout.tiles:
-            lane = item in self.kernel.lanes and layout.tiles[item] > 1
+            lane = item in self.wide_lanes
+            if lane:
+                self.spread.add(item)
             return Text(f"{mangle(item)}_lane[vi]" if lane else mangle(item), "int", lane)
         if item.endswith(".valid"):
-            axis = item.removesuffix(".valid")
-            lane = axis in self.kernel.lanes and layout.tiles[axis] > 1
-            if not lane:
+            axis = layout.exists(item)
+            if not axis:
                 return Text("true", "bool", False)
+            self.spread.add(axis)
             return Text(f"to_mask({mangle(axis)}_lane[vi] <= alli((inum){mangle(axis)}_last))", "bool", True)
-        if self.deferred(item) and not self.out.declared(item):
-            definition = layout.definitions[item]
-            assert isinstance(definition, Let | Load)
-            self._value(definition)
-        if item in self.slots and not self.out.declared(item):
+        shape = layout.shape(item)
+        if self.out.declared(item):
+            return Text(self.out.text(item) or mangle(item), shape.kind, shape.lanes)
+        if item in self.resident:
+            code = f"{self.resident[item]}[{self.row_index(self.resident_rows(item))}]"
+            return Text(code, shape.kind, False)
+        if item in self.slots:
             return Text(self.kept(self.slots[item], shape), shape.kind, True)
+        if self.deferred(item):
+            definition = layout.definitions[item]
+            assert isinstance(definition, Let | Load | Take)
+            self.value(definition)
         return Text(mangle(item), shape.kind, shape.lanes)
 
     def scalar(self, item: Operand, kind: str) -> str:
@@ -68,29 +109,81 @@ class Scope:
             raise CompilerFault("cpp", f"`{item}` lies in the lanes where a number is needed")
         return widen(text, "int" if kind == "int" else text.kind, False)
 
+    def at(self, item: Operand, places: Mapping[str, str]) -> Text:
+        """An integer or truth value as a number at given places of some axes, all lanes among them;
+        what it is made of is coordinates there, and anything elsewhere."""
+        if not self.layout.lies_on(item, tuple(places)):
+            return self.operand(item)
+        assert isinstance(item, str)
+        if item in places:
+            return Text(places[item], "int", False)
+        if item.endswith(".valid"):
+            axis = item.removesuffix(".valid")
+            if self.layout.exists(item) is None:
+                return Text("true", "bool", False)
+            return Text(f"({places[axis]} <= {mangle(axis)}_last)", "bool", False)
+        definition = self.layout.definitions.get(item)
+        if not isinstance(definition, Let):
+            raise CompilerFault("cpp", f"`{item}` is data where a coordinate is needed")
+        return operation(definition.op, [self.at(arg, places) for arg in definition.args], definition.kind)
+
     def deferred(self, name: str) -> bool:
         """Values computed again wherever they are read: coordinates' arithmetic and lone rows."""
         definition = self.layout.definitions.get(name)
-        if not isinstance(definition, Let | Load) or not self.kernel.lanes:
+        if name in self.resident or not isinstance(definition, Let | Load | Take):
             return False
         shape = self.layout.shapes[name]
-        if isinstance(definition, Load):
-            return bool(shape.rows) and not shape.lanes
-        lone_row = bool(shape.rows) and not shape.lanes
-        return lone_row or ((shape.lanes or bool(shape.rows)) and self.layout.coordinate_only(name))
+        if shape.lanes:
+            return isinstance(definition, Let) and self.layout.coordinate_only(name)
+        return bool(shape.rows)
 
-    def _row_index(self, rows: tuple[str, ...]) -> str:
+    # --- rows
+
+    def resident_rows(self, name: str) -> tuple[str, ...]:
+        """The row axes that the array of a resident value has."""
+        rows = self.layout.shape(name).rows
+        return tuple(axis for axis in rows if axis != self.contracted.get(name))
+
+    def row_index(self, rows: tuple[str, ...]) -> str:
         text = "0"
         for row in rows:
             index = f"j_{mangle(row)}"
             text = index if text == "0" else f"({text}) * {self.layout.tiles[row]} + {index}"
         return text
 
+    def first(self, axis: str) -> str:
+        """The first coordinate of a tile axis."""
+        return f"{self.layout.local[axis]}L" if axis in self.layout.local else f"{mangle(axis)}_first"
+
+    def count(self, axis: str) -> str:
+        """How many coordinates of a tile axis exist."""
+        local = axis in self.layout.local
+        return str(self.layout.tiles[axis]) if local else f"{mangle(axis)}_count"
+
+    @contextmanager
+    def loops(self, rows: tuple[str, ...]) -> Iterator[None]:
+        """One loop for each row axis around what is printed inside."""
+        if not rows:
+            yield
+            return
+        name = mangle(rows[0])
+        with self.out.braces(f"for (long j_{name} = 0; j_{name} < {self.count(rows[0])}; j_{name}++)"):
+            self.out.add(f"const long {name} = {self.first(rows[0])} + j_{name}; (void){name};")
+            self.out.declare(loop_of(rows[0]))
+            with self.loops(rows[1:]):
+                yield
+
     # --- values
 
-    def _value(self, statement: Let | Load) -> None:
+    def value(self, statement: Let | Load | Take) -> None:
         """Declare one value in the open scope, as scalar or vector."""
-        text = self._load(statement) if isinstance(statement, Load) else self._let(statement)
+        match statement:
+            case Load():
+                text = self._load(statement)
+            case Take():
+                text = self._take(statement)
+            case Let():
+                text = self._let(statement)
         if text is not None:
             types = VECTORS if text.lanes else TYPES
             self.out.add(f"const {types[text.kind]} {mangle(statement.name)} = {text.code};")
@@ -108,66 +201,73 @@ class Scope:
             return None
         return operation(let.op, [self.operand(arg) for arg in let.args], let.kind)
 
+    def held(self, buffer: str, code: str) -> str:
+        """An entry of a buffer as the kernel computes with it."""
+        given = self.kernel.buffer(buffer)
+        return f"real({code})" if given.kind == "real" and given.real != self.kernel.real else code
+
     def _load(self, load: Load) -> Text | None:
         index = [self.operand(item) for item in load.index]
         mask = self.operand(load.mask)
-        plain, lanes = self._address(load.buffer, index)
+        plain, lanes = self.address(load.buffer, index)
         if not lanes and not mask.lanes:
-            code = self._entry(load.buffer, f"{plain[0]}[{plain[1]}]")
+            code = self.held(load.buffer, f"{plain[0]}[{plain[1]}]")
             guarded = code if mask.code == "true" else f"({mask.code} ? {code} : 0)"
             return Text(guarded, load.kind, False)
         name = mangle(load.name)
-        held = {"real": "vec", "int": "ivec", "bool": "mask"}[load.kind]
         test = "" if mask.code == "true" else f"{name}_m[i] ? " if mask.lanes else f"{mask.code} ? "
-        rest = " : 0" if test else ""
-        self.out.add(f"{held} {name} = {{}};")
+        self.out.add(f"{VECTORS[load.kind]} {name} = {{}};")
         with self.out.braces(""):
             if mask.lanes:
                 self.out.add(f"const mask {name}_m = {mask.code};")
             for i, text in enumerate(lanes):
                 self.out.add(f"const ivec {name}_{i} = {text[0]};")
             offsets = "".join(f" + (long){name}_{i}[i] * {text[1]}" for i, text in enumerate(lanes))
-            value = self._entry(load.buffer, f"{plain[0]}[{plain[1]}{offsets}]")
-            value = f"-(decltype({name}[0] + 0))({value} != 0)" if load.kind == "bool" else value
-            self.out.add(f"for (int i = 0; i < LANES; i++) {name}[i] = {test}{value}{rest};")
+            code = self.held(load.buffer, f"{plain[0]}[{plain[1]}{offsets}]")
+            self._each_lane(name, load.kind, code, test)
         self.out.declare(load.name)
         return None
 
-    def _entry(self, buffer: str, code: str) -> str:
-        """An entry of memory, widened to the reals of the kernel."""
-        given = self.kernel.buffer(buffer)
-        return f"real({code})" if given.kind == "real" and given.real != self.kernel.real else code
+    def _each_lane(self, name: str, kind: str, code: str, test: str) -> None:
+        """Give every lane i its entry, or 0 where `test` fails."""
+        code = f"-(decltype({name}[0] + 0))({code} != 0)" if kind == "bool" else code
+        self.out.add(f"for (int i = 0; i < LANES; i++) {name}[i] = {test}{code}{' : 0' if test else ''};")
 
-    def _address(self, buffer: str, index: list[Text]) -> tuple[tuple[str, str], list[tuple[str, str]]]:
+    def _take(self, take: Take) -> Text | None:
+        """An entry of a resident value; runs of lanes are read as vectors by `Takes`."""
+        if not self.layout.shape(take.source).rows:
+            return Text(self.operand(take.source).code, take.kind, False)
+        rows = self.resident_rows(take.source)
+        index = {axis: self.operand(item) for axis, item in self.taken(take).items() if axis in rows}
+        name, array = mangle(take.name), self.resident[take.source]
+        terms: list[str] = []
+        gathered = any(text.lanes for text in index.values())
+        for axis, text in index.items():
+            place = f"(long)({text.code})[i]" if text.lanes else text.code
+            terms.append(f"({place} - ({self.layout.local[axis]}L)) * {self.distance(rows, axis)}")
+        code = f"{array}[{' + '.join(terms)}]"
+        if not gathered:
+            return Text(code, take.kind, False)
+        self.out.add(f"{VECTORS[take.kind]} {name} = {{}};")
+        self._each_lane(name, take.kind, code, "")
+        self.out.declare(take.name)
+        return None
+
+    def taken(self, take: Take) -> dict[str, Operand]:
+        """The index of a take by the axis of its source."""
+        local = [axis for axis in self.layout.axes[take.source] if axis in self.layout.local]
+        return dict(zip(local, take.index, strict=True))
+
+    def distance(self, rows: tuple[str, ...], axis: str) -> int:
+        """How far apart neighbours along a row axis lie, counted in rows."""
+        return self.layout.size(rows[rows.index(axis) + 1 :])
+
+    def address(self, buffer: str, index: list[Text]) -> tuple[tuple[str, str], list[tuple[str, str]]]:
         """Pointer and scalar offset, and the vectors of indices with their strides."""
         name = mangle(buffer)
         fixed = [f"{text.code} * {name}_s{dim}" for dim, text in enumerate(index) if not text.lanes]
         lanes = [(text.code, f"{name}_s{dim}") for dim, text in enumerate(index) if text.lanes]
         return (name, " + ".join(fixed) or "0"), lanes
-
-    def _store_shape(self, store: Store) -> Shape:
-        shapes = [self.layout.shape(item) for item in (*store.index, store.value, store.mask)]
-        rows = tuple(dict.fromkeys(row for shape in shapes for row in shape.rows))
-        return Shape(self.kernel.buffer(store.buffer).kind, any(shape.lanes for shape in shapes), rows)
-
-    def _store(self, store: Store) -> None:
-        index = [self.operand(item) for item in store.index]
-        buffer = self.kernel.buffer(store.buffer)
-        value, mask = self.operand(store.value), self.operand(store.mask)
-        plain, lanes = self._address(store.buffer, index)
-        if not lanes:
-            guard = "" if mask.code == "true" else f"if ({mask.code}) "
-            self.out.add(f"{guard}{plain[0]}[{plain[1]}] = {widen(value, buffer.kind, False)};")
-            return
-        with self.out.braces(""):
-            if mask.lanes:
-                self.out.add(f"const mask m_ = {mask.code};")
-            self.out.add(f"const {VECTORS[buffer.kind]} x_ = {widen(value, buffer.kind, True)};")
-            for i, text in enumerate(lanes):
-                self.out.add(f"const ivec i_{i} = {text[0]};")
-            offsets = "".join(f" + (long)i_{i}[i] * {text[1]}" for i, text in enumerate(lanes))
-            test = "" if mask.code == "true" else "if (m_[i]) " if mask.lanes else f"if ({mask.code}) "
-            self.out.add(f"for (int i = 0; i < LANES; i++) {test}{plain[0]}[{plain[1]}{offsets}] = x_[i];")
 
     # --- memory
 
@@ -175,40 +275,41 @@ class Scope:
         """The value in an array at the open row and vector."""
         if not shape.rows:
             return f"{slot}[vi]"
-        row = self._row_index(shape.rows)
+        row = self.row_index(shape.rows)
         real = shape.kind == "real"
         return f"load({slot} + ({row}) * WIDTH + vi * LANES)" if real else f"{slot}[({row}) * VECTORS + vi]"
 
     def keep(self, slot: str, shape: Shape, value: str) -> None:
         """Write a value to its array at the open row and vector."""
         if shape.rows and shape.kind == "real":
-            self.out.add(f"store({slot} + ({self._row_index(shape.rows)}) * WIDTH + vi * LANES, {value});")
+            self.out.add(f"store({slot} + ({self.row_index(shape.rows)}) * WIDTH + vi * LANES, {value});")
         else:
             self.out.add(f"{self.kept(slot, shape)} = {value};")
 
+    def array(self, name: str, declaration: str) -> str:
+        """An array at the top of the function; `declaration` holds its name."""
+        self.arrays.setdefault(name, f"  {declaration};")
+        return name
+
     def allocate(self, name: str, shape: Shape, here: int) -> str:
         """An array for a value: a free one of its size, or a new one at the top of the function."""
+        held, size = VECTORS[shape.kind], self.layout.size(shape.rows)
         if not shape.rows:
-            slot = f"{mangle(name)}_v"
-            self.arrays.append(f"  {VECTORS[shape.kind]} {slot}[VECTORS];")
-            self.slots[name] = slot
-            return slot
-        size = 1
-        for row in shape.rows:
-            size *= self.layout.tiles[row]
-        if shape.kind != "real":
-            self.slots[name] = f"{mangle(name)}_k"
-            self.arrays.append(f"  {VECTORS[shape.kind]} {self.slots[name]}[{size} * VECTORS];")
-            return self.slots[name]
-        self._release(here)
-        spare = self.free.setdefault(size, [])
-        slot = spare.pop() if spare else f"{mangle(name)}_a"
-        if not any(f" {slot}[" in line for line in self.arrays):
-            self.arrays.append(f"  alignas(64) real {slot}[{size} * WIDTH];")
+            slot = self.array(f"{mangle(name)}_v", f"{held} {mangle(name)}_v[VECTORS]")
+        elif shape.kind != "real":
+            slot = self.array(f"{mangle(name)}_k", f"{held} {mangle(name)}_k[{size} * VECTORS]")
+        else:
+            self.release(here)
+            spare = self.free.setdefault(size, [])
+            slot = spare.pop() if spare else self.tile(f"{mangle(name)}_a", size)
         self.slots[name] = slot
         return slot
 
-    def _release(self, here: int) -> None:
+    def tile(self, slot: str, size: int) -> str:
+        """An array of rows of lanes."""
+        return self.array(slot, f"alignas(64) real {slot}[{size} * WIDTH]")
+
+    def release(self, here: int) -> None:
         """Arrays whose value nobody reads after `here` are free. Carries keep theirs."""
         for name, slot in list(self.slots.items()):
             shape = self.layout.shapes[name]
@@ -217,8 +318,10 @@ class Scope:
             )
             shared = sum(other == slot for other in self.slots.values()) > 1
             if shape.rows and shape.kind == "real" and not alive and not shared:
-                size = 1
-                for row in shape.rows:
-                    size *= self.layout.tiles[row]
                 del self.slots[name]
-                self.free.setdefault(size, []).append(slot)
+                self.free.setdefault(self.layout.size(shape.rows), []).append(slot)
+
+
+def loop_of(row: str) -> str:
+    """What is declared where the loop over a row axis is open; no name of a kernel has a blank."""
+    return f"loop {row}"

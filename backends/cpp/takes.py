@@ -1,0 +1,112 @@
+"""Resident values without lanes, and the takes from them: taps of a halo tile as unaligned vectors.
+
+A resident value whose takes all use one of its axes at the coordinate that is open (the channel of a
+depthwise stencil) is never whole: it is filled inside the loop over that axis, for one coordinate.
+"""
+
+from __future__ import annotations
+
+from ...compiler.kernel import Let, Load, Take
+from .emit import TYPES, mangle, widen
+from .fills import Fills
+from .indices import steps_of
+from .layout import Shape, every
+from .nests import Nest
+
+
+class Takes(Fills):
+    """Prints resident values and takes."""
+
+    __slots__ = ()
+
+    # --- residents
+
+    def find_contracted(self) -> None:
+        """Which takes' sources are filled one coordinate of an axis at a time."""
+        sources: dict[str, list[Take]] = {}
+        for statement in every(self.kernel.body):
+            if isinstance(statement, Take):
+                sources.setdefault(statement.source, []).append(statement)
+        for source, takes in sources.items():
+            rows, load = self.layout.shape(source).rows, self.layout.definitions[source]
+            alone = all(isinstance(user, Take) for user in self.layout.users[source])
+            common = [
+                axis
+                for axis in rows[:-1]
+                if all(
+                    self.taken(take)[axis] == axis and self.layout.shape(take.name).lanes for take in takes
+                )
+            ]
+            if common and alone and isinstance(load, Load) and load.kind == "real":
+                self.contracted[source] = common[0]
+
+    def taken_from(self, name: str) -> bool:
+        return any(isinstance(user, Take) and user.source == name for user in self.layout.users.get(name, ()))
+
+    def resident_array(self, name: str, shape: Shape) -> str:
+        """The array of a resident value."""
+        array, size = f"{mangle(name)}_l", self.layout.size(self.resident_rows(name))
+        self.array(array, f"alignas(64) {TYPES[shape.kind]} {array}[{size}]")
+        self.resident[name] = array
+        return array
+
+    def reside(self, statement: Let | Load) -> None:
+        """Compute a resident value into its array."""
+        name, shape = statement.name, self.layout.shapes[statement.name]
+        if name in self.contracted:
+            self.resident_array(name, shape)
+        elif isinstance(statement, Load) and statement.kind == "real":
+            self.fill(statement, self.resident_array(name, shape), shape.rows, False)
+        else:
+            with self.loops(shape.rows):
+                code = widen(self.operand(name), shape.kind, False)
+                self.out.add(f"{mangle(name)}_l[{self.row_index(shape.rows)}] = {code};")
+            self.resident_array(name, shape)
+
+    def fill_contracted(self, inner: Nest) -> None:
+        """At the start of a loop: the residents that are there for its coordinate alone."""
+        taken = dict.fromkeys(m.statement.source for m in inner.members() if isinstance(m.statement, Take))
+        for source in taken:
+            if self.contracted.get(source) == inner.axis:
+                load = self.layout.definitions[source]
+                assert isinstance(load, Load)
+                self.fill(load, self.resident[source], self.resident_rows(source), False)
+
+    # --- takes
+
+    def take(self, take: Take) -> None:
+        """Declare one vector of a take: side by side in the array, one entry for all, or apart."""
+        lanes = self.wide_lanes
+        strides = self._take_strides(take)
+        whole = self.layout.tiles[lanes[-1]] * self.width % self.target.vector_bytes == 0
+        if strides is None or not whole or take.kind != "real" or take.source not in self.resident:
+            self.value(take)
+            return
+        at = f"{self.resident[take.source]}{self._first_entry(take)}{self.lane_offset(strides)}"
+        step = strides.get(lanes[-1], 0)
+        code = f"load({at})" if step == 1 else f"all(*({at}))" if step == 0 else f"apart({at}, {step})"
+        self.out.add(f"const vec {mangle(take.name)} = {code};")
+        self.out.declare(take.name)
+
+    def _take_strides(self, take: Take) -> dict[str, int] | None:
+        """How far apart in the array neighbours along each lane axis lie."""
+        rows, total = self.resident_rows(take.source), dict[str, int]()
+        for axis, item in self.taken(take).items():
+            steps = steps_of(self.layout, item, self.wide_lanes)
+            if steps is None:
+                return None
+            if axis in rows:
+                for lane, step in steps.items():
+                    total[lane] = total.get(lane, 0) + step * self.distance(rows, axis)
+        return {lane: step for lane, step in total.items() if step}
+
+    def _first_entry(self, take: Take) -> str:
+        """The place of the entry that the tile's first lane takes."""
+        rows = self.resident_rows(take.source)
+        places = {axis: self.first(axis) for axis in self.wide_lanes}
+        terms: list[str] = []
+        for axis, item in self.taken(take).items():
+            if axis in rows:
+                code = self.at(item, places).code
+                terms.append(f" + ({code} - ({self.layout.local[axis]}L)) * {self.distance(rows, axis)}")
+        return "".join(terms)

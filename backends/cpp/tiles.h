@@ -1,0 +1,140 @@
+// Tiles: small arrays [rows][lanes] filled from memory and drained to it, and products of them. The text follows math.h in every source.
+// Laws: as in plait.h; memory is touched only where a mask or a count says that it is there.
+template <class T> INLINE vec get(const T *p) { typedef T held __attribute__((vector_size(LANES * sizeof(T)))); held r; memcpy(&r, p, sizeof r); return __builtin_convertvector(r, vec); }
+template <class T> INLINE void put(T *p, vec v) { typedef T held __attribute__((vector_size(LANES * sizeof(T)))); held r = __builtin_convertvector(v, held); memcpy(p, &r, sizeof r); }
+INLINE vec get(const bf16 *p) { return load(p); }
+INLINE vec get(const f16 *p) { return load(p); }
+INLINE void put(bf16 *p, vec v) { store(p, v); }
+INLINE void put(f16 *p, vec v) { store(p, v); }
+// LANES numbers `step` apart
+template <class T> INLINE vec apart(const T *p, long step) { vec r = {}; for (int i = 0; i < LANES; i++) r[i] = real(p[i * step]); return r; }
+// LANES rows of LANES numbers change places with its columns. Rows S apart exchange blocks of S lanes; inside 16 bytes floats go by pairs.
+// `chosen_lanes` is the vector of the lanes f(i) of two, those of the second counted from LANES.
+#define PLACES std::make_integer_sequence<int, LANES>{}
+template <class F, int... I> INLINE vec chosen_lanes(vec a, vec b, F, std::integer_sequence<int, I...>) {
+#if defined(__clang__) || __GNUC__ >= 12
+  return __builtin_shufflevector(a, b, F::of(I)...);
+#else
+  vec r = {}; for (int i = 0; i < LANES; i++) r[i] = F::of(i) < LANES ? a[F::of(i)] : b[F::of(i) - LANES]; return r;
+#endif
+}
+template <int S> struct low_blocks { static constexpr int of(int i) { return i & S ? i - S + LANES : i; } };
+template <int S> struct high_blocks { static constexpr int of(int i) { return i & S ? i + LANES : i + S; } };
+struct low_pairs { static constexpr int of(int i) { return (i & ~3) + (i & 3) / 2 + (i & 1 ? LANES : 0); } };
+struct high_pairs { static constexpr int of(int i) { return (i & ~3) + 2 + (i & 3) / 2 + (i & 1 ? LANES : 0); } };
+template <class F, class G> INLINE void exchange(vec &a, vec &b, F low, G high) { vec c = a; a = chosen_lanes(c, b, low, PLACES); b = chosen_lanes(c, b, high, PLACES); }
+template <int S> INLINE void exchange_blocks(vec *v) {
+  if constexpr (S < LANES) {
+#pragma GCC unroll 16
+    for (int i = 0; i < LANES; i++) if (!(i & S)) exchange(v[i], v[i + S], low_blocks<S>{}, high_blocks<S>{});
+    exchange_blocks<2 * S>(v);
+  }
+}
+INLINE void transpose(vec *v) {
+  if constexpr (sizeof(real) == 4 && LANES >= 4) {
+#pragma GCC unroll 16
+    for (int i = 0; i < LANES; i += 4) {
+      exchange(v[i], v[i + 1], low_pairs{}, high_pairs{}); exchange(v[i + 2], v[i + 3], low_pairs{}, high_pairs{});
+      exchange(v[i], v[i + 2], low_blocks<2>{}, high_blocks<2>{}); exchange(v[i + 1], v[i + 3], low_blocks<2>{}, high_blocks<2>{});
+      vec c = v[i + 1]; v[i + 1] = v[i + 2]; v[i + 2] = c;
+    }
+    exchange_blocks<4>(v);
+  } else exchange_blocks<1>(v);
+}
+// to[r][low .. high) = from[r * by_row + l * by_lane], and 0 in the other lanes of `width`; `row` is the distance of rows in `to`
+template <class T> static __attribute__((noinline)) void fill(real *to, long row, const T *from, long by_row, long by_lane, long rows, long low, long high, long width) {
+  low = low < 0 ? 0 : low; high = high > width ? width : high;
+  if (high <= low) low = high = 0;
+  if (low > 0 || high < width)
+    for (long r = 0; r < rows; r++) {
+      for (long l = 0; l < low; l++) to[r * row + l] = 0;
+      for (long l = high; l < width; l++) to[r * row + l] = 0;
+    }
+  long l = low;
+  if (by_lane == 1) {
+    for (long r = 0; r < rows; r++) {
+      for (l = low; l + LANES <= high; l += LANES) store(to + r * row + l, get(from + r * by_row + l));
+      for (; l < high; l++) to[r * row + l] = real(from[r * by_row + l]);
+    }
+    return;
+  }
+  if (by_row == 1 && rows >= LANES)
+    for (; l + LANES <= high; l += LANES)
+      for (long r = 0; r < rows; r += LANES) {
+        if (r + LANES > rows) r = rows - LANES;
+        vec v[LANES];
+#pragma GCC unroll 16
+        for (int i = 0; i < LANES; i++) v[i] = get(from + (l + i) * by_lane + r);
+        transpose(v);
+#pragma GCC unroll 16
+        for (int i = 0; i < LANES; i++) store(to + (r + i) * row + l, v[i]);
+      }
+  for (long r = 0; r < rows; r++)
+    for (long i = l; i < high; i++) to[r * row + i] = real(from[r * by_row + i * by_lane]);
+}
+// to[r * by_row + l * by_lane] = from[r][l] in the first `count` lanes; `row` is the distance of rows in `from`
+template <class T> static __attribute__((noinline)) void drain(const real *from, long row, T *to, long by_row, long by_lane, long rows, long count) {
+  long l = 0;
+  if (by_lane == 1) {
+    for (long r = 0; r < rows; r++) {
+      for (l = 0; l + LANES <= count; l += LANES) put(to + r * by_row + l, load(from + r * row + l));
+      for (; l < count; l++) to[r * by_row + l] = from[r * row + l];
+    }
+    return;
+  }
+  if (by_row == 1 && rows >= LANES)
+    for (; l + LANES <= count; l += LANES)
+      for (long r = 0; r < rows; r += LANES) {
+        if (r + LANES > rows) r = rows - LANES;
+        vec v[LANES];
+#pragma GCC unroll 16
+        for (int i = 0; i < LANES; i++) v[i] = load(from + (r + i) * row + l);
+        transpose(v);
+#pragma GCC unroll 16
+        for (int i = 0; i < LANES; i++) put(to + (l + i) * by_lane + r, v[i]);
+      }
+  for (long i = l; i < count; i++)
+    for (long r = 0; r < rows; r++) to[r * by_row + i * by_lane] = from[r * row + i];
+}
+// C[r][lanes] = sum_k A[r * by_row + k * by_entry] * B[k][lanes] (+ C[r][lanes] * scale[lanes]): R rows by W vectors stay in registers, A is
+// read in place by broadcast. Rows of B and C are M apart; INIT says how C starts (0: at nothing, 1: at C, 2: at C * scale).
+template <int R, int W, int M, int INIT> INLINE void block(const real *A, long by_row, long by_entry, const real *B, real *C, const vec *scale, long K) {
+  vec c[R][W];
+#pragma GCC unroll 16
+  for (int r = 0; r < R; r++)
+#pragma GCC unroll 4
+    for (int w = 0; w < W; w++) c[r][w] = INIT == 0 ? vec{} : INIT == 1 ? load(C + r * M + w * LANES) : load(C + r * M + w * LANES) * scale[w];
+  for (long k = 0; k < K; k++) {
+    vec b[W];
+#pragma GCC unroll 4
+    for (int w = 0; w < W; w++) b[w] = load(B + k * M + w * LANES);
+#pragma GCC unroll 16
+    for (int r = 0; r < R; r++) {
+      const real a = A[r * by_row + k * by_entry];
+#pragma GCC unroll 4
+      for (int w = 0; w < W; w++) c[r][w] += a * b[w];
+    }
+  }
+#pragma GCC unroll 16
+  for (int r = 0; r < R; r++)
+#pragma GCC unroll 4
+    for (int w = 0; w < W; w++) store(C + r * M + w * LANES, c[r][w]);
+}
+template <int R, int W, int M, int INIT> static void dot(const real *A, long by_row, long by_entry, const real *B, real *C, const vec *scale, long rows, long K) {
+  for (int v = 0; v < M / LANES; v += W) {
+    long r = 0;
+    for (; r + R <= rows; r += R) block<R, W, M, INIT>(A + r * by_row, by_row, by_entry, B + v * LANES, C + r * M + v * LANES, scale + v, K);
+    if constexpr (R > 4) if (r + 4 <= rows) { block<4, W, M, INIT>(A + r * by_row, by_row, by_entry, B + v * LANES, C + r * M + v * LANES, scale + v, K); r += 4; }
+    if constexpr (R > 2) if (r + 2 <= rows) { block<2, W, M, INIT>(A + r * by_row, by_row, by_entry, B + v * LANES, C + r * M + v * LANES, scale + v, K); r += 2; }
+    for (; r < rows; r++) block<1, W, M, INIT>(A + r * by_row, by_row, by_entry, B + v * LANES, C + r * M + v * LANES, scale + v, K);
+  }
+}
+// One number of all lanes of N vectors
+template <int N, class V, class T, class F, class G> INLINE T across(const V (&v)[N], T start, F join, G join_numbers) {
+  V all_of = v[0];
+#pragma GCC unroll 8
+  for (int n = 1; n < N; n++) all_of = join(all_of, v[n]);
+  for (int i = 0; i < LANES; i++) start = join_numbers(start, T(all_of[i]));
+  return start;
+}
+constexpr inum LOWEST = sizeof(inum) == 4 ? inum(INT_MIN) : inum(LONG_MIN), HIGHEST = sizeof(inum) == 4 ? inum(INT_MAX) : inum(LONG_MAX);
