@@ -88,6 +88,7 @@ def _across(
     schedule: TileSchedule,
 ) -> Roles | None:
     """Roles with the streamed axes of the one reduction in the lanes, where that reads memory better."""
+    sums = [each for each in sums if each.op != "count"]
     if len(sums) != 1 or len(sums[0].pieces) != 1 or sums[0].op not in CHUNKED:
         return None
     (piece,) = sums[0].pieces
