@@ -1,11 +1,17 @@
-"""`plait show|check|compile|explain|aot|doctor|cache` on a `.plait` file or `file.py:name`."""
+"""`plait show|check|compile|explain|catalogue|aot|doctor|cache`. `targets` says what they work on.
+
+Exit codes: 0 all is well; 1 a mistake of the user's, as one message on stderr, or something missing on this
+machine; 2 a wrong command line; 70 a fault of plait.
+"""
 
 from __future__ import annotations
 
+import functools
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from importlib.util import module_from_spec, spec_from_file_location
+import tomllib
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Any
 
@@ -14,176 +20,163 @@ import click
 from . import api
 from .dsl.check import check as check_program
 from .dsl.errors import CompilerFault, PlaitError
-from .dsl.mistakes import InvalidArgument, UnknownName, UnreadableFile
-from .dsl.mixer import Mixer
-from .dsl.program import Program
+from .targets import program, shapes
 
-TARGET = "TARGET is a .plait file, FILE.plait:NAME, or FILE.py:NAME. Static arguments follow as NAME=VALUE."
+TARGET = """\b
+TARGET is one of
+  FILE.plait        the last mixer of a text; FILE.plait:NAME another one
+  FILE.py:NAME      a mixer of a Python file, which is imported
+  an operator       of the library: `plait catalogue` lists them
+
+GIVEN are static arguments and sizes, each NAME=VALUE: radius=5 d=64."""
 
 
-@contextmanager
-def reported() -> Iterator[None]:
-    """The user's mistakes as one message and exit code 1; a fault of ours as it is, exit code 70."""
+def version() -> str:
+    """That of the installed package, or of the tree that is imported in place."""
     try:
-        yield
-    except PlaitError as mistake:
-        click.echo(str(mistake), err=True)
-        sys.exit(1)
-    except CompilerFault as fault:
-        click.echo(str(fault), err=True)
-        sys.exit(70)
-
-
-def find(target: str) -> Mixer:
-    """The mixer that a target names. Python files are imported, texts are only read."""
-    path, name = _split(target)
-    if path.suffix == ".py":
-        return _from_python(path, name)
-    mixer = api.load(path)
-    if not name or name == mixer.name:
-        return mixer
-    if name in mixer.siblings:
-        return mixer.siblings[name]
-    known = ", ".join(f"`{each}`" for each in (*mixer.siblings, mixer.name))
-    raise UnknownName(f"`{path}` has no mixer `{name}`", notes=[f"mixers: {known}"])
-
-
-def _split(target: str) -> tuple[Path, str]:
-    head, colon, tail = target.rpartition(":")
-    return (
-        (Path(head), tail) if colon and head and "/" not in tail and "\\" not in tail else (Path(target), "")
-    )
-
-
-def _from_python(path: Path, name: str) -> Mixer:
-    if not path.is_file():
-        raise UnreadableFile(f"there is no file `{path}`")
-    spec = spec_from_file_location(path.stem, path)
-    if spec is None or spec.loader is None:
-        raise UnreadableFile(f"`{path}` is no Python file")
-    module = module_from_spec(spec)
-    sys.modules.setdefault(path.stem, module)
-    spec.loader.exec_module(module)
-    mixers = {key: value for key, value in vars(module).items() if isinstance(value, Mixer)}
-    if not name and len(mixers) == 1:
-        return next(iter(mixers.values()))
-    if name in mixers:
-        return mixers[name]
-    shown = ", ".join(f"`{path}:{each}`" for each in mixers) or "none"
-    raise UnknownName(
-        f"`{path}` has no mixer `{name}`" if name else f"`{path}` needs a name", notes=[f"mixers: {shown}"]
-    )
-
-
-def program(target: str, statics: tuple[str, ...]) -> Program:
-    """The program of a target with its static arguments."""
-    given: dict[str, object] = {}
-    for each in statics:
-        name, equals, text = each.partition("=")
-        if not equals:
-            raise InvalidArgument(f"`{each}` is no NAME=VALUE")
-        given[name] = _value(text)
-    return find(target).program(**given)  # pyright: ignore[reportArgumentType]
-
-
-def _value(text: str) -> bool | int | float | str:
-    """A number or a truth value as Python writes it, anything else as a word. Nothing is evaluated."""
-    if text in ("True", "true", "False", "false"):
-        return text.lower() == "true"
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
+        return installed_version("plait")
+    except PackageNotFoundError:
+        pass
+    try:
+        project = tomllib.loads((Path(__file__).parent / "pyproject.toml").read_text(encoding="utf-8"))
+    except OSError:
+        return "unknown"
+    return str(project["project"]["version"])
 
 
 @click.group(help="Write a token mixer as the paper writes it; get its kernel, gradient and module.")
-@click.version_option(package_name="plait")
+@click.version_option(version(), message="plait %(version)s")
 def main() -> None:
     """The command line."""
 
 
-def command(run: Callable[..., None]) -> Callable[..., None]:
-    """A subcommand on a target, with its mistakes reported."""
-    made = click.argument("statics", nargs=-1)(run)
-    made = click.argument("target")(made)
-    return main.command(help=f"{run.__doc__}\n\n{TARGET}")(made)
+def command(about: str, more: str = "") -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """A subcommand under the function's name, with one line of help and more, its mistakes reported."""
 
-
-@command
-def show(target: str, statics: tuple[str, ...]) -> None:
-    """Print the program as text."""
-    with reported():
-        click.echo(str(program(target, statics)))
-
-
-@command
-def check(target: str, statics: tuple[str, ...]) -> None:
-    """Check names, axes, sizes, kinds and presence."""
-    with reported():
-        made = program(target, statics)
-        for finding in check_program(made):
-            click.echo(f"open: {finding}")
-        click.echo(f"{made.name}: no mistakes")
-
-
-@main.command(help=f"Build the kernels and print where they are, or their source.\n\n{TARGET}")
-@click.argument("target")
-@click.argument("statics", nargs=-1)
-@click.option("--backend", type=click.Choice(["cpp", "triton"]), default="cpp", show_default=True)
-@click.option("--source", is_flag=True, help="print the generated source")
-@click.option("--kernel", is_flag=True, help="print the kernels in the Kernel language")
-def compile(target: str, statics: tuple[str, ...], backend: Any, source: bool, kernel: bool) -> None:
-    with reported():
-        made = api.compile(program(target, statics), backend=backend, on_unfused="quiet")
-        if kernel:
-            click.echo("\n\n".join(map(str, made.tile_programs)))
-            return
-        for built in made.kernels:
-            click.echo(
-                built.source
-                if source
-                else f"{built.name}: {built.backend}, {len(built.source.splitlines())} lines"
-            )
-
-
-@command
-def explain(target: str, statics: tuple[str, ...]) -> None:
-    """Say what is computed where, what it costs, and what is stored and why."""
-    with reported():
-        click.echo(str(api.compile(program(target, statics), on_unfused="quiet").explain()))
-
-
-@main.command(help=f"Compile for a GPU that need not be here.\n\n{TARGET}")
-@click.argument("target")
-@click.argument("statics", nargs=-1)
-@click.option("--for", "gpu", default="sm_90", show_default=True, help="sm_80, sm_90, sm_100, gfx942")
-@click.option("--shape", multiple=True, help="NAME=8,64,64,64 for each input")
-def aot(target: str, statics: tuple[str, ...], gpu: str, shape: tuple[str, ...]) -> None:
-    with reported():
-        shapes: dict[str, tuple[int, ...]] = {}
-        for each in shape:
-            name, _, text = each.partition("=")
+    def made(run: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(run)
+        def reported(**given: Any) -> None:
             try:
-                shapes[name] = tuple(int(number) for number in text.split(","))
-            except ValueError:
-                raise InvalidArgument(f"`{each}` is no NAME=8,64,64") from None
-        for report in api.aot(program(target, statics), gpu, shapes):
-            click.echo(str(report))
+                run(**given)
+            except PlaitError as mistake:
+                click.echo(str(mistake), err=True)
+                sys.exit(1)
+            except CompilerFault as fault:
+                click.echo(str(fault), err=True)
+                sys.exit(70)
+
+        return main.command(help=f"{about}\n\n{more}", short_help=about.rstrip("."))(reported)
+
+    return made
 
 
-@main.command(help="Say what works here: compiler, triton, CUDA, cache, versions; and what to do.")
+def on_target(about: str, more: str = "") -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """A subcommand on a target and what is given for it."""
+
+    def made(run: Callable[..., None]) -> Callable[..., None]:
+        run = click.argument("target")(click.argument("given", nargs=-1)(run))
+        return command(about, f"{more}\n\n{TARGET}")(run)
+
+    return made
+
+
+@on_target("Print the program as text.")
+def show(target: str, given: tuple[str, ...]) -> None:
+    click.echo(str(program(target, given)))
+
+
+@on_target(
+    "Look for mistakes in it.",
+    "Names, axes, sizes, kinds, and whether outputs are present; what only a call can decide is listed.",
+)
+def check(target: str, given: tuple[str, ...]) -> None:
+    made = program(target, given)
+    for finding in check_program(made):
+        click.echo(f"open: {finding}")
+    click.echo(f"{made.name}: no mistakes")
+
+
+@on_target(
+    "Build the kernels; print where they are.",
+    "Sizes that shape the code (widths of channels) and are not given are taken as 64.",
+)
+@click.option("--backend", type=click.Choice(["cpp", "triton"]), default="cpp", show_default=True)
+@click.option("--source", is_flag=True, help="Print the generated source.")
+@click.option(
+    "--kernel", is_flag=True, help="Print the kernels in the Kernel language, which both backends print."
+)
+def compile(target: str, given: tuple[str, ...], backend: Any, source: bool, kernel: bool) -> None:
+    made = api.compile(program(target, given), backend=backend, on_unfused="quiet")
+    if kernel:
+        click.echo("\n\n".join(map(str, made.tile_programs)))
+        return
+    built = made.kernels
+    if source:
+        click.echo("\n".join(dict.fromkeys(each.source.rstrip() for each in built)))
+        return
+    for each in built:
+        place = getattr(each, "library", None)
+        lines = len(each.source.splitlines())
+        click.echo(f"{each.name}: {each.backend}, {place or f'{lines} lines of source'}")
+
+
+@on_target(
+    "Say what is computed where, and why.",
+    "Each kernel with its schedule and cost, and what is stored instead of fused.",
+)
+def explain(target: str, given: tuple[str, ...]) -> None:
+    click.echo(str(api.compile(program(target, given), on_unfused="quiet").explain()))
+
+
+@on_target(
+    "Compile for a GPU that need not be here.",
+    "Prints registers, spills, shared memory, instructions and a predicted time for each kernel.",
+)
+@click.option("--for", "gpu", default="sm_90", show_default=True, help="sm_80, sm_90, sm_100 or gfx942.")
+@click.option("--shape", multiple=True, metavar="NAME=8,64,64", help="The shape of an input; once for each.")
+@click.option("--backward", is_flag=True, help="The kernels of the gradient.")
+def aot(target: str, given: tuple[str, ...], gpu: str, shape: tuple[str, ...], backward: bool) -> None:
+    for report in api.aot(program(target, given), gpu, shapes(shape), backward=backward):
+        click.echo(str(report))
+
+
+@command(
+    "List the operators of the library.",
+    "Each is a target by its name. WORD keeps those that have it in name, paper, title, year or arXiv number.",
+)
+@click.argument("word", default="")
+def catalogue(word: str) -> None:
+    found = [
+        each
+        for each in api.door("stdlib.catalogue").catalogue()
+        if word.lower() in f"{each.name} {each.paper} {each.title} {each.year} {each.arxiv}".lower()
+    ]
+    if not found:
+        click.echo(f"no operator has `{word}` in its name, paper, title, year or arXiv number", err=True)
+        sys.exit(1)
+    width = max(len(each.name) for each in found)
+    for each in found:
+        click.echo(f"{each.name:{width}}  {each.title} ({each.year}, arXiv {each.arxiv})")
+
+
+@command(
+    "Say what works here and what to do.",
+    "Versions, compiler, triton, CUDA, cache. The exit code is 1 where something is missing that the CPU needs.",
+)
 def doctor() -> None:
-    """Print one line for each thing that plait needs."""
-    for line in api.door("doctor").findings():
-        click.echo(line)
+    findings = list(api.door("doctor").findings())
+    for each in findings:
+        click.echo(str(each))
+    if any(each.needed and not each.good for each in findings):
+        sys.exit(1)
 
 
-@main.command(help="Where built kernels are kept; --clear removes them.")
-@click.option("--clear", is_flag=True)
+@command(
+    "Print the folder of built kernels.",
+    "PLAIT_CACHE_DIR moves it.",
+)
+@click.option("--clear", is_flag=True, help="Remove them.")
 def cache(clear: bool) -> None:
-    """Print the folder, or empty it."""
     store = api.door("backends.cache")
     if clear:
         click.echo(f"removed {store.clear()} files")

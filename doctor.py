@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import platform
+import re
+import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
+from pathlib import Path
 
 import torch
 
@@ -17,45 +22,98 @@ from .dsl.mistakes import MissingCompiler
 PACKAGES = (
     "torch",
     "triton",
+    "numpy",
     "sympy",
     "networkx",
     "lark",
     "hypothesis",
-    "numpy",
-    "click",
     "rich",
+    "click",
     "safetensors",
 )
+"""What plait needs; tests/test_cli.py holds the list to pyproject.toml."""
+LEAST_PYTHON = (3, 11)
+LEAST = {"torch": (2, 11), "triton": (3, 6)}
+"""The versions below which something is known to be missing."""
 
 
-def findings() -> Iterator[str]:
-    """The lines, good ones marked `ok`, others `--`."""
-    yield f"ok  Python {platform.python_version()} on {platform.machine()}"
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line. What is `needed` and not good keeps plait from running on the CPU."""
+
+    good: bool
+    text: str
+    needed: bool = True
+
+    def __str__(self) -> str:
+        return f"{'ok' if self.good else '--'}  {self.text}"
+
+
+def findings() -> Iterator[Finding]:
+    """Every finding, in the order in which one would mend them."""
+    yield _python()
     for name in PACKAGES:
-        try:
-            yield f"ok  {name} {version(name)}"
-        except PackageNotFoundError:
-            yield f"--  {name} is missing: pip install {name}"
+        yield _package(name)
     yield _compiler()
-    target = this_cpu()
-    yield f"ok  CPU target {target.name}: vectors of {target.vector_bytes} bytes, {torch.get_num_threads()} threads"
-    if torch.cuda.is_available():
-        yield f"ok  CUDA: {torch.cuda.get_device_name()}"
-    else:
-        rest = (
-            "Triton kernels can be compiled ahead of time (plait aot)"
-            if find_spec("triton")
-            else "no triton either"
-        )
-        yield f"--  no CUDA device; {rest}"
-    files = [path for path in cache_dir().rglob("*") if path.is_file()]
-    size = sum(path.stat().st_size for path in files) / 1e6
-    yield f"ok  cache {cache_dir()}: {len(files)} files, {size:.1f} MB (plait cache --clear empties it)"
+    target, threads = this_cpu(), torch.get_num_threads()
+    yield Finding(
+        True,
+        f"CPU: {target.name}, vectors of {target.vector_bytes} bytes, {threads} threads (OMP_NUM_THREADS sets them)",
+    )
+    yield _cuda()
+    yield _cache()
 
 
-def _compiler() -> str:
+def _python() -> Finding:
+    text = f"Python {platform.python_version()} on {platform.machine()}"
+    if sys.version_info >= LEAST_PYTHON:
+        return Finding(True, text)
+    return Finding(False, f"{text}: plait needs {'.'.join(map(str, LEAST_PYTHON))} or newer")
+
+
+def _package(name: str) -> Finding:
+    needed = name != "triton"
+    try:
+        found = version(name)
+    except PackageNotFoundError:
+        return Finding(False, f"{name} is missing: pip install {name}", needed)
+    least = LEAST.get(name, ())
+    numbers = tuple(int(part) for part in re.findall(r"\d+", found)[:2])
+    if numbers >= least:
+        return Finding(True, f"{name} {found}", needed)
+    wanted = ".".join(map(str, least))
+    return Finding(False, f"{name} {found} is too old: pip install '{name}>={wanted}'", needed)
+
+
+def _compiler() -> Finding:
     try:
         compiler = find_compiler()
     except MissingCompiler as problem:
-        return f"--  {problem.message}: {problem.helps[0]}"
-    return f"ok  C++ compiler {' '.join(compiler.command)}: {compiler.version.splitlines()[0]}"
+        return Finding(False, ": ".join((problem.message, *problem.helps[:1])))
+    return Finding(True, f"C++ compiler {' '.join(compiler.command)}: {compiler.version.splitlines()[0]}")
+
+
+def _cuda() -> Finding:
+    if torch.cuda.is_available():
+        return Finding(True, f"CUDA {torch.version.cuda}: {torch.cuda.get_device_name()}", needed=False)
+    if torch.version.cuda is None and torch.version.hip is None:
+        why = "this torch is a CPU build; for a GPU install one from https://pytorch.org/get-started/locally"
+    else:
+        why = "torch sees no device; is there a driver (nvidia-smi)?"
+    rest = "; Triton kernels can be compiled without one (plait aot)" if find_spec("triton") else ""
+    return Finding(False, f"no CUDA: {why}{rest}", needed=False)
+
+
+def _cache() -> Finding:
+    named = os.environ.get("PLAIT_CACHE_DIR") or str(Path.home() / ".cache" / "plait")
+    try:
+        folder = cache_dir()
+        files = [path for path in folder.rglob("*") if path.is_file()]
+        size = sum(path.stat().st_size for path in files) / 1e6
+    except OSError as problem:
+        return Finding(False, f"cache {named}: {problem.strerror}; PLAIT_CACHE_DIR names another folder")
+    if not os.access(folder, os.W_OK):
+        return Finding(False, f"cache {folder} cannot be written; PLAIT_CACHE_DIR names another folder")
+    return Finding(
+        True, f"cache {folder}: {len(files)} files, {size:.1f} MB (plait cache --clear empties it)"
+    )

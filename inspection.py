@@ -100,7 +100,9 @@ def aot(
     if missing:
         raise InvalidSize(
             f"ahead of time, `{program.name}` needs the shape of {', '.join(f'`{name}`' for name in missing)}",
-            helps=[f"shapes={{{missing[0]!r}: (...), ...}}"],
+            helps=[
+                f"in Python `shapes={{{missing[0]!r}: (...), ...}}`, on the command line `--shape {missing[0]}=...`"
+            ],
         )
     bound = Binder(program).bind({name: tuple(shape) for name, shape in shapes.items()})
     batch = bound.pop(BATCH, ())
