@@ -14,7 +14,7 @@ from ..compiler.memory import operands_of
 from ..compiler.partial import DTYPES, Partial
 from ..compiler.pipeline import Planned, plan_program, shape_forms, write_kernels
 from ..compiler.plan import Group, Stored
-from ..compiler.schedule import Schedule, StreamSchedule
+from ..compiler.schedule import Schedule, StreamSchedule, cpu_tiles, gpu_tiles
 from ..compiler.target import CpuTarget, this_cpu
 from ..compiler.written import Written
 from ..dsl.program import Axis, Form, Item, Leaf, Program, walk
@@ -32,9 +32,11 @@ GPU_LANES, GPU_KEYS = 64, 64
 def schedule_for(backend: str, target: CpuTarget, real: RealType) -> Schedule:
     """The numbers of a machine. Chunks of 64 keys in float64 would spill on a GPU."""
     if backend == "cpp":
-        return Schedule(CPU_LOOPS, StreamSchedule(target.tile, target.run, False))
+        tiles = cpu_tiles(target.vector_bytes, 8 if real == "float64" else 4)
+        return Schedule(CPU_LOOPS, StreamSchedule(target.tile, target.run, False), tiles)
     keys = GPU_KEYS // 2 if real == "float64" else GPU_KEYS
-    return Schedule(GPU_LOOPS, StreamSchedule(GPU_LANES, keys, True))
+    tiles = gpu_tiles(8 if real == "float64" else 4)
+    return Schedule(GPU_LOOPS, StreamSchedule(GPU_LANES, keys, True), tiles)
 
 
 @dataclass(slots=True)
@@ -95,7 +97,7 @@ class Assembler:
     @property
     def planned(self) -> Planned:
         if self._planned is None:
-            self._planned = plan_program(self.program, resident=False)
+            self._planned = plan_program(self.program, outputs=self.backend == "cpp")
         return self._planned
 
     def shape_forms(self) -> tuple[Form, ...]:
