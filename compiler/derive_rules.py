@@ -12,8 +12,9 @@ import math
 from collections.abc import Callable, Mapping
 
 from ..dsl.build import apply, at, like_axis, otherwise, select, when
+from ..dsl.mistakes import NotYet
 from ..dsl.presence import conjunction
-from ..dsl.program import Const, Coordinate, Form, Map, Piece, Reduce
+from ..dsl.program import BATCH, Const, Coordinate, Form, Map, Piece, Reduce
 
 Pullback = Callable[[Form, Map], "Form | None"]
 
@@ -143,6 +144,13 @@ def _prod(g: Form, y: Reduce, place: int) -> Form:
     """g times the product of all other entries, so that zeros do no harm: the piece's own over copies
     k' of its axes with k' != k, the other pieces as they are."""
     piece = y.pieces[place]
+    if BATCH in piece.axes:
+        raise NotYet(
+            "the derivative of a product over `...` is not there yet",
+            at=y.span,
+            label="this product",
+            helps=["name the batch axes in the header, and multiply over them by name"],
+        )
     copies = {axis: like_axis(axis) for axis in piece.axes}
     pieces = [each for i, each in enumerate(y.pieces) if i != place]
     if copies:

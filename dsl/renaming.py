@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from . import build
 from .errors import CompilerFault
+from .mistakes import NotYet
 from .program import (
     BATCH,
     AsIf,
@@ -169,8 +170,28 @@ class Renaming:
     def _reduction(self, form: Reduce) -> Form:
         """The component of an argmax counts axes, so it moves with those before it."""
         listed = [axis for piece in form.pieces for axis in piece.axes]
-        if form.op == "argmax" and listed[form.component] == BATCH:
-            raise CompilerFault("renaming", "an argmax answers for `...`, which is no one axis")
         component = len(self.spread(listed[: form.component]))
         pieces = tuple(Piece(self.forms[piece.value], self.spread(piece.axes)) for piece in form.pieces)
-        return replace(form, pieces=pieces, component=component)
+        made = replace(form, pieces=pieces, component=component)
+        if form.op == "argmax" and listed[form.component] == BATCH:
+            return self._winner(made)
+        return made
+
+    def _winner(self, form: Reduce) -> Form:
+        """The place of the batch entry that an argmax gives, from the component of the first batch axis on:
+        in row-major order, as `_place`."""
+        total: Form | None = None
+        for number, axis in enumerate(self.batch):
+            own = replace(form, component=form.component + number)
+            if total is None:
+                total = own
+            else:
+                rows = build.apply("mul", total, build.size(axis))
+                total = build.apply("add", rows, own, span=form.span)
+        if total is not None:
+            return total
+        if len(form.pieces) != 1:
+            raise NotYet(
+                "the argmax of a union answers for `...`, and a call has no batch axis", at=form.span
+            )
+        return build.when(build.present(form.pieces[0].value), Const(0, span=form.span))
