@@ -232,6 +232,4 @@ def require(*predicates: object) -> None:
 
 def required(trace: Trace, predicate: Form, where: Span | None) -> None:
     """Note a requirement in core terms."""
-    made = build_special.requirement(predicate, where)
-    if made is not None and all(made.predicate != known.predicate for known in trace.requires):
-        trace.requires.append(made)
+    trace.require(build_special.requirement(predicate, where))

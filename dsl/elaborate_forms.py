@@ -10,6 +10,7 @@ from . import build, build_special
 from .elaborate_values import ManySteps, Result, Results, Values, indices
 from .mistakes import InvalidArgument, KindMismatch, UnknownArgument, UnknownAxis
 from .program import Axis, Carry, Const, Form, Leaf, Scan
+from .requirements import filled
 from .source import Span
 from .static import static
 from .syntax import Argument, Domain, Expression, Fold, Made, Name, Number, Placed, Scanned
@@ -106,6 +107,9 @@ def made(values: Values, node: Made) -> ManySteps:
     found = [form for form in forms if form is not None]
     if over is None or new is None or len(found) < len(forms):
         return (None,)
+    if node.op == "cat":
+        trace = values.trace
+        trace.require(filled(new[0], over, trace.fixed, trace.requires, node.span))
     return (_algorithm(node, found, over, new),)
 
 

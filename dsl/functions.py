@@ -15,8 +15,9 @@ from . import build, build_special
 from .errors import PlaitError
 from .mistakes import InvalidArgument, KindMismatch
 from .program import Axis, Form
+from .requirements import filled
 from .source import Span
-from .trace import here, report
+from .trace import current, here, report
 from .value import POISON, AxisValue, Over, Value, applied, axes_in, form_of, made
 
 Number = Value | int | float | complex
@@ -164,7 +165,11 @@ def place(
 
 
 def cat(axis: AxisValue, *parts: tuple[object, AxisValue]) -> Value:
-    """The parts one after another along `axis`: `cat(c, (x, c1), (y, c2))`; each part's axis goes."""
+    """The parts one after another along `axis`: `cat(c, (x, c1), (y, c2))`; each part's axis goes.
+
+    The sizes of the parts must add up to that of the axis: AxisSizeMismatch where they cannot, a requirement of
+    the program where that depends on sizes of the call.
+    """
     for part in parts:
         if not isinstance(part, tuple) or len(part) != 2:  # pyright: ignore[reportUnnecessaryIsInstance]
             report(KindMismatch("`cat` takes pairs of a value and its axis", at=here(), label="here",
@@ -175,6 +180,9 @@ def cat(axis: AxisValue, *parts: tuple[object, AxisValue]) -> Value:
         return POISON
 
     def make(*forms: Form, span: Span | None) -> Form:
+        trace = current()
+        if trace is not None and forms:
+            trace.require(filled(found[0], found[1:], trace.fixed, trace.requires, span))
         return build.cat(found[0], list(zip(forms, found[1:], strict=True)), span)
 
     return made(make, *(value for value, _ in parts))

@@ -1,34 +1,78 @@
-"""What a program says of its sizes, told to a prover before it is asked anything."""
+"""What a program says of its sizes, told to a prover before it is asked anything; and what it must say
+where parts are put together."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
+
+from . import build, build_special
 from .bounds import OPPOSITE, Bounds
+from .mistakes import AxisSizeMismatch
 from .polynomial import TooHard, as_polynomial
 from .presence import terms
-from .program import Axis, Const, Form, Map, Program, Size
+from .program import Axis, Const, Form, Map, Program, Require, Size
 from .prove import THOROUGH, Prover
 from .size_forms import program_axes
+from .source import Span
 
 
 def prover_of(program: Program) -> Prover:
     """A prover that knows the program's fixed sizes, its requirements, and that no axis is empty."""
+    return _told(dict(program.fixed), program.requires, program_axes(program))
+
+
+def _told(fixed: Mapping[Axis, int], requires: Iterable[Require], axes: Iterable[Axis]) -> Prover:
     prover = Prover()
     bounds = prover.bounds
     bounds.work = THOROUGH
-    for axis, size in program.fixed:
+    for axis, size in fixed.items():
         bounds.extents[axis] = as_polynomial(size)
-    tests = [test for require in program.requires for test in terms("and", require.predicate)]
+    tests = [test for require in requires for test in terms("and", require.predicate)]
     try:
         left = [test for test in tests if not _defines(bounds, test)]
         for test in left:
             _learn(bounds, test)
-        for axis in program_axes(program):
+        for axis in axes:
             if axis.size is not None:
                 bounds.learn(bounds.extent(axis) - 1)
     except TooHard:
         pass
     bounds.forget()
     return prover
+
+
+def filled(
+    axis: Axis,
+    parts: Sequence[Axis],
+    fixed: Mapping[Axis, int],
+    requires: Iterable[Require],
+    span: Span | None,
+) -> Require | None:
+    """What must hold for the parts, one after another, to fill the axis; None where it always does.
+
+    Raises AxisSizeMismatch where it never does.
+    """
+    given = build.size(parts[0], span)
+    for part in parts[1:]:
+        given = build.apply("add", given, build.size(part, span), span=span)
+    wanted = build.size(axis, span)
+    bounds = _told(fixed, requires, ()).bounds
+    try:
+        more = bounds.number(wanted, {}) - bounds.number(given, {})
+        rest = more.number
+        if rest is None and bounds.nonnegative(more) and bounds.nonnegative(-more):
+            rest = 0
+    except TooHard:
+        rest = None
+    if rest == 0:
+        return None
+    if rest is not None:
+        count = f"{abs(rest)} {'more' if rest > 0 else 'fewer'} {'index' if abs(rest) == 1 else 'indices'}"
+        raise AxisSizeMismatch(
+            f"axis `{axis.name}` has {count} than the parts of `cat` together", at=span, label="here",
+            helps=["make the axis as long as its parts: its size is the sum of theirs"],
+        )  # fmt: skip
+    return build_special.requirement(build.apply("eq", wanted, given, span=span), span)
 
 
 def _defines(bounds: Bounds, test: Form) -> bool:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
+from .errors import PlaitError
 from .program import (
     BATCH,
     At,
@@ -27,6 +28,7 @@ from .program import (
     children,
     walk,
 )
+from .requirements import filled
 from .show_ranges import Range, range_of
 from .sugar import Cat, Fold, Plain, Sugar, Zeros, sugar
 from .words import CONSTANTS, RESERVED, is_name
@@ -167,9 +169,18 @@ class Plan:
         if form not in self._looked:
             self._looked.add(form)
             made = self.finals.get(form) or sugar(form, self._kept.__contains__)
-            if made is not None:
+            if made is not None and not (isinstance(made, Cat) and self._says_more(made)):
                 self.sugar[form] = made
         return self.sugar.get(form)
+
+    def _says_more(self, cat: Cat) -> bool:
+        """Whether `cat` would say of sizes what the program does not: that the parts fill the axis."""
+        requires = self.program.requires
+        try:
+            more = filled(cat.new, cat.over, dict(self.program.fixed), requires, None)
+        except PlaitError:
+            return True
+        return more is not None and all(more.predicate != known.predicate for known in requires)
 
     def parts(self, form: Form) -> tuple[Form, ...]:
         """The forms that stand in its expression."""

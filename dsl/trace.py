@@ -67,6 +67,11 @@ class Trace:
         """The declaration of a full key, if there is one."""
         return self.parameters.get(key) or self.buffers.get(key) or self.draws.get(key)
 
+    def require(self, made: Require | None) -> None:
+        """Note a requirement once; None is one that always holds."""
+        if made is not None and all(made.predicate != known.predicate for known in self.requires):
+            self.requires.append(made)
+
     def declare(self, table: Table, declaration: Declaration) -> None:
         """Add a tensor under its full key and its other keys, which nothing else may have."""
         for key in (declaration.leaf.name, *declaration.also):

@@ -88,8 +88,7 @@ def windows(
       span dh: -1, 2
       y = sum[dh](x[h+dh])
     """
-    axes = listed(over)
-    targets = axes if into is None else listed(into)
+    axes, targets = listed(over), listed(over if into is None else into)
     chosen(border, BORDERS, "border")
     kernels, strides = whole(kernel, axes, "kernel", 1), whole(stride, axes, "stride", 1)
     dilations = whole(dilation, axes, "dilation", 1)

@@ -27,7 +27,7 @@ LAYERS: tuple[tuple[str, str], ...] = (
     # the checked constructors and what both spellings share
     ("dsl", "arithmetic build build_special static renaming inline batch arguments outputs"),
     # printing a text
-    ("dsl", "sugar written show_forms show_ranges show_plan"),
+    ("dsl", "sugar written show_forms show_ranges"),
     # sizes
     ("dsl", "polynomial size_forms layouts size_mistakes sizes"),
     # presence, and what a program must keep
@@ -35,7 +35,7 @@ LAYERS: tuple[tuple[str, str], ...] = (
     ("dsl", "size_rules absence rules check"),
     # the two spellings
     ("dsl", "trace elaborate_values elaborate_forms elaborate_functions layers refusals value tracing"),
-    ("dsl", "definitions functions pointwise domains recurrence calculus initialisers show declarations"),
+    ("dsl", "definitions functions pointwise domains recurrence calculus initialisers show_plan show declarations"),
     ("dsl", "compose elaborate_calls elaborate_statements elaborate_body elaborate mixer text_mixers"),
     # the meaning
     ("compiler", "compiler partial storage memory operations interpret to_fx"),
@@ -60,7 +60,7 @@ LAYERS: tuple[tuple[str, str], ...] = (
     ("backends", "triton.scope triton.folds triton.dots triton.tiles triton.printer"),
     ("backends", "triton.widths triton.files triton.launch triton.aot triton.worker"),
     # the door to them, and what goes through it
-    ("backends", "backends assemble compiled shapes registry autograd fill module"),
+    ("backends", "backends assemble shapes compiled registry autograd fill module"),
     ("face", "doctor inspection runtime api targets cli __main__ plait"),
     # layers, then papers, then what finds them
     ("stdlib", "common stochastic norms activations linears convolutions pooling resampling attention positions"),
