@@ -20,6 +20,10 @@ PROGRAMS: dict[str, tuple[str, dict[str, tuple[int, ...]]]] = {
         "mixer f(x[h, w], y[w]) -> z[h, w]:\n  a = x * y\n  z = exp(a) - x\n",
         {"x": (5, 13), "y": (13,)},
     ),
+    "truth as a number": (
+        "mixer f(x[t]) -> y[t], z[t]:\n  y = to_int(x > 0) * 1.0\n  z = to_real(x > 0) * x\n",
+        {"x": (9,)},
+    ),
     "one entry": ("mixer f(x[t]) -> z[t]:\n  z = x * x\n", {"x": (1,)}),
     "norm": (
         f"mixer f(x[t, c]) -> y[t, c]:\n  param w[c]\n{NORM}\n  y = z * w\n",

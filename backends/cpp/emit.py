@@ -132,6 +132,9 @@ def operation(op: str, args: list[Text], kind: Kind) -> Text:
         if lanes and args[0].lanes and kind == "int":
             test = f"__builtin_convertvector({test}, imask)"
         return Text(f"({test} ? {yes} : {no})", kind, lanes)
+    if op in ("to_int", "to_real") and args[0].kind == "bool":
+        numbers = (1, 0) if op == "to_int" else (1.0, 0.0)
+        return operation("select", [args[0], *map(literal, numbers)], kind)
     if op == "to_int" and args[0].kind == "real":
         op = "trunc"
     row = SPELLINGS.get(op)
