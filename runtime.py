@@ -111,8 +111,9 @@ class Calls:
                     f"input `{name}` of `{self.mixer.name}` is a {type(value).__name__}, not a tensor or a value"
                 )
         without = tuple(name for name in self.names if name not in inputs)
-        made = self.compiled(without, tuple(sorted(given.items())))
-        return made(**cast("Mapping[str, Tensor]", inputs))
+        drawn, statics = _apart(given)
+        made = self.compiled(without, statics, tuple(sorted(drawn)))
+        return made(**cast("Mapping[str, Tensor]", inputs), **drawn)
 
     def traced(self, inputs: Sequence[object], given: Mapping[str, Any]) -> object:
         """The same in words that TorchDynamo can follow: it cannot look at frames."""
@@ -120,38 +121,58 @@ class Calls:
         tensors |= {name: value for name, value in given.items() if name in self.names}
         tensors = {name: tensor for name, tensor in tensors.items() if tensor is not None}
         without = tuple(name for name in self.names if name not in tensors)
-        statics = tuple((name, value) for name, value in given.items() if name not in self.names)
-        return self.compiled(without, tuple(sorted(statics)))(**cast("Mapping[str, Tensor]", tensors))
+        drawn, statics = _apart({name: value for name, value in given.items() if name not in self.names})
+        made = self.compiled(without, statics, tuple(sorted(drawn)))
+        return made(**cast("Mapping[str, Tensor]", tensors), **drawn)
 
-    def compiled(self, without: tuple[str, ...], statics: tuple[tuple[str, Any], ...]) -> Compiled:
-        self.prepare(without, statics)
-        return getattr(self.made, repr((without, statics)))
+    def compiled(
+        self, without: tuple[str, ...], statics: tuple[tuple[str, Any], ...], drawn: tuple[str, ...] = ()
+    ) -> Compiled:
+        self.prepare(without, statics, drawn)
+        return getattr(self.made, repr((without, statics, drawn)))
 
     @untraced
-    def prepare(self, without: tuple[str, ...], statics: tuple[tuple[str, Any], ...]) -> bool:
-        """Compile for these static arguments and inputs left out."""
-        key = repr((without, statics))
+    def prepare(
+        self, without: tuple[str, ...], statics: tuple[tuple[str, Any], ...], drawn: tuple[str, ...] = ()
+    ) -> bool:
+        """Compile for these static arguments, inputs left out, and draws that are passed."""
+        key = repr((without, statics, drawn))
         with COMPILING:
             if not hasattr(self.made, key):
                 program = self.mixer.program(without=without, **dict(statics))
-                _check_owns_nothing(self.mixer, program)
+                _check_has_everything(self.mixer, program, drawn)
                 same = (made for made in vars(self.made).values() if made.program is program)
                 setattr(self.made, key, next(same, None) or Compiled(Runner(program)))
         return True
 
 
-def _check_owns_nothing(mixer: Mixer, program: Program) -> None:
-    owned = [each.leaf.name for each in (*program.parameters, *program.buffers)]
-    if owned:
+def _apart(given: Mapping[str, Any]) -> tuple[dict[str, Tensor], tuple[tuple[str, Any], ...]]:
+    """What a call gives beside its inputs: draws, which are tensors, and static arguments."""
+    drawn = {name: value for name, value in given.items() if isinstance(value, Tensor)}
+    return drawn, tuple(sorted((name, value) for name, value in given.items() if name not in drawn))
+
+
+def _check_has_everything(mixer: Mixer, program: Program, drawn: Sequence[str]) -> None:
+    """A call has no parameters and buffers, and has the draws that it is given; raises UnknownArgument."""
+    for what, table in (("parameters", program.parameters), ("buffers", program.buffers)):
+        if table:
+            owned = ", ".join(each.leaf.name for each in table)
+            raise UnknownArgument(
+                f"`{mixer.name}` has {what}, and a call has none of them: {owned}",
+                helps=[f"use `{mixer.name}.module(...)`, which owns them"],
+            )
+    wanted = [each.leaf.name for each in program.draws]
+    missing = [name for name in wanted if name not in drawn]
+    if missing:
         raise UnknownArgument(
-            f"`{mixer.name}` has parameters, and a call has none of them: {', '.join(owned)}",
-            helps=[f"use `{mixer.name}.module(...)`, which owns them"],
+            f"`{mixer.name}` draws random numbers, and the call lacks {', '.join(missing)}",
+            helps=["pass them by name, as tensors", f"or use `{mixer.name}.module(...)`, which draws them"],
         )
-    drawn = [each.leaf.name for each in program.draws]
-    if drawn:
+    unknown = next((name for name in drawn if name not in wanted), None)
+    if unknown is not None:
+        known = [*mixer.inputs, *wanted]
         raise UnknownArgument(
-            f"`{mixer.name}` draws random numbers, and a call has none of them: {', '.join(drawn)}",
-            helps=[f"use `{mixer.name}.module(...)`, which draws them"],
+            f"`{mixer.name}` has no input and no draw `{unknown}`", notes=[f"inputs: {', '.join(known)}"]
         )
 
 
