@@ -14,7 +14,7 @@ depthwise weight), the last streamed axes lie in the lanes: `across`, with the r
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
 
@@ -65,12 +65,11 @@ def choose_roles(
     outputs = tuple(axis for axis in order if any(axis in each.rows(order) for each in contractions))
     if all(axis in outputs for axis in order):
         outputs = outputs[:-1]
-    lanes = _lanes(
-        tuple(axis for axis in order if axis not in outputs),
-        known,
-        schedule,
-        _width(sums, known, resident, schedule),
-    )
+    left = tuple(axis for axis in order if axis not in outputs)
+    if schedule.alone and not outputs and not resident and _one_by_one(sums, known, schedule):
+        lanes = _lanes(left, known, schedule.alone, schedule.alone // schedule.run)
+    else:
+        lanes = _lanes(left, known, _width(sums, known, resident, schedule), schedule.run)
     across = None if outputs else _across(sums, stored, known, resident, tuple(lanes), schedule)
     if across is not None:
         return replace(across, kept=kept, resident=resident)
@@ -98,7 +97,7 @@ def _across(
         return None
     last = tuple(axis for axis in streamed if axis in beside)[-1:]
     order = (*(axis for axis in streamed if axis not in last), *last)
-    return Roles({}, {}, {}, (), resident, _lanes(order, known, schedule, schedule.width), sums[0])
+    return Roles({}, {}, {}, (), resident, _lanes(order, known, schedule.width, schedule.run), sums[0])
 
 
 def _resident(
@@ -144,9 +143,13 @@ def _width(
     return width
 
 
-def _lanes(
-    order: tuple[Axis, ...], known: Mapping[Axis, int], schedule: TileSchedule, width: int
-) -> dict[Axis, int]:
+def _one_by_one(sums: Sequence[Reduce], known: Mapping[Axis, int], schedule: TileSchedule) -> bool:
+    """Whether all entries that reductions take are streamed one by one."""
+    sizes = [extent(axis, known) for form in sums for axis in reduced_axes(form)]
+    return all(count is not None and count <= schedule.taps for count in sizes)
+
+
+def _lanes(order: tuple[Axis, ...], known: Mapping[Axis, int], width: int, run: int) -> dict[Axis, int]:
     """The last axes, without batch axes and short ones where there are others; a run of neighbours
     along the last, the rest of the tile along the one before it."""
     long = [axis for axis in order if (extent(axis, known) or SHORT) >= SHORT]
@@ -154,10 +157,9 @@ def _lanes(
     found = own or long or list(order)
     if not found:
         return {}
-    if len(found) == 1 or width <= schedule.run:
+    if len(found) == 1 or width <= run:
         return {found[-1]: width}
-    last = schedule.run
-    return {found[-2]: width // last, found[-1]: last}
+    return {found[-2]: width // run, found[-1]: run}
 
 
 def _outputs(axes: tuple[Axis, ...], known: Mapping[Axis, int], schedule: TileSchedule) -> dict[Axis, int]:

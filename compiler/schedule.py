@@ -36,6 +36,8 @@ class TileSchedule:
     `block`             the most entries of a tile with its resident axes, each as a power of two: beyond it
                         the tile is made narrower. 0: no limit
     `taps`              axes of at most so many entries are streamed one by one
+    `alone`             lanes of a tile in which each one is computed by itself: nothing is contracted, and
+                        all that is folded is streamed one by one. 0: `width`
     `depth`             the most reals a lane that a contraction may keep resident at full width; beyond
                         it the tile is made narrower, down to `least_width`. 0: no limit
     """
@@ -51,6 +53,7 @@ class TileSchedule:
     halo: bool
     block: int = 0
     taps: int = 0
+    alone: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,4 +97,5 @@ def gpu_tiles(real_bytes: int) -> TileSchedule:
         halo=False,
         block=32768 // real_bytes,
         taps=8,
+        alone=512,
     )
