@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from ...compiler.kernel import Dot, Load
+from ...compiler.kernel import Dot
 from ...dsl.errors import CompilerFault
 from .emit import STORED, Value, shape
 from .folds import Folds
-from .layout import Dims, Product, union
+from .layout import Dims, union
 
 
 class Dots(Folds):
@@ -19,7 +19,8 @@ class Dots(Folds):
         if product is None:
             self.multiply_and_sum(dot)
             return
-        short = self._short_type(product)
+        real = self.layout.short(product)
+        short = None if real is None else STORED[real]
         left = self._side(product.left, dot, (product.batch, product.rows, product.depth), short)
         right = self._side(product.right, dot, (product.batch, product.depth, product.columns), short)
         found = (*product.batch, *product.rows, *product.columns)
@@ -72,17 +73,3 @@ class Dots(Folds):
         if len(sizes) != len(wanted):
             code = f"tl.reshape({code}, ({', '.join(map(str, sizes))}))"
         return code
-
-    def _short_type(self, product: Product) -> str | None:
-        """The 16-bit type that the operands of a product are given in: that of the kernel, or that of
-        two buffers whose numbers come unchanged, since their products are exact in float32."""
-        if self.kernel.real in ("bfloat16", "float16"):
-            return STORED[self.kernel.real]
-        stored: set[str] = set()
-        for name in (product.left, product.right):
-            definition = self.layout.definitions[name]
-            if self.kernel.real != "float32" or not isinstance(definition, Load) or definition.kind != "real":
-                return None
-            stored.add(self.kernel.buffer(definition.buffer).real)
-        real = stored.pop() if len(stored) == 1 else "float32"
-        return STORED[real] if real in ("bfloat16", "float16") else None

@@ -25,6 +25,7 @@ from ...compiler.kernel import (
     Let,
     Load,
     Operand,
+    RealType,
     Statement,
     Store,
     Stream,
@@ -226,6 +227,20 @@ class Layout:
         if rows[0].order < columns[0].order:
             return Product(dot.left, dot.right, batch, rows, columns, depth)
         return Product(dot.right, dot.left, batch, columns, rows, depth)
+
+    def short(self, product: Product) -> RealType | None:
+        """The 16-bit type that the operands of a product are given in: that of the kernel, or that of
+        two buffers whose numbers come unchanged, since their products are exact in float32."""
+        if self.kernel.real in ("bfloat16", "float16"):
+            return self.kernel.real
+        stored: set[RealType] = set()
+        for name in (product.left, product.right):
+            definition = self.definitions[name]
+            if self.kernel.real != "float32" or not isinstance(definition, Load) or definition.kind != "real":
+                return None
+            stored.add(self.kernel.buffer(definition.buffer).real)
+        real = stored.pop() if len(stored) == 1 else "float32"
+        return real if real in ("bfloat16", "float16") else None
 
     # --- what is known where coordinates do not exist
 

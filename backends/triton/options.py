@@ -43,12 +43,13 @@ def default_options(kernel: Kernel, machine: Machine = "cuda", precision: Precis
     width = 8 if kernel.real == "float64" else 4
     largest = max((layout.places(dims) for dims in layout.values.values()), default=1) * width // 4
     warps = next(warps for warps in (1, 2, 4, 8) if largest <= WORDS_A_WARP * warps or warps == 8)
-    if machine == "cuda" and kernel.real == "float32" and precision == "ieee" and layout.products:
+    exact = any(layout.short(product) is None for product in layout.products.values())
+    if machine == "cuda" and kernel.real == "float32" and precision == "ieee" and exact:
         while warps < 16 and _factors(layout, 32 * warps) > FACTORS_A_THREAD:
             warps *= 2
         return Options(warps, 1, precision)
     staged = sum(
-        layout.places(layout.values[load.name]) * width
+        layout.places(layout.values[load.name]) * (width if load.kind != "real" else _bytes(layout, load))
         for stream in every(layout.kernel.body)
         if isinstance(stream, Stream)
         for load in stream.body
@@ -58,10 +59,17 @@ def default_options(kernel: Kernel, machine: Machine = "cuda", precision: Precis
     return Options(warps, stages, precision)
 
 
+def _bytes(layout: Layout, load: Load) -> int:
+    """The bytes of a real in memory."""
+    return {"float64": 8, "float32": 4}.get(layout.kernel.buffer(load.buffer).real, 2)
+
+
 def _factors(layout: Layout, threads: int) -> int:
     """The operands of the part of the largest product that falls to a thread, if it is square."""
     most = 0
     for product in layout.products.values():
+        if layout.short(product) is not None:
+            continue
         rows, columns, depth = (
             layout.places(side) for side in (product.rows, product.columns, product.depth)
         )
