@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from math import prod
 from typing import TypeVar
 
 import torch
@@ -62,7 +63,7 @@ class Example:
 
 # --- tensors
 
-LAYOUTS = ("contiguous", "transposed", "sliced", "expanded")
+LAYOUTS = ("contiguous", "transposed", "sliced", "expanded", "channels last", "offset", "overlapping")
 
 
 @st.composite
@@ -77,6 +78,13 @@ def tensors(draw: Draw, declaration: Declaration, sizes: Sizes, dtype: torch.dty
     match layout:
         case "transposed":
             return data.permute(list(range(data.dim() - 1, -1, -1)))
+        case "channels last" if len(shape) > 2:
+            return data.movedim(1, -1).contiguous().movedim(-1, 1)
+        case "offset":
+            return torch.cat([data.reshape(-1)[:1], data.reshape(-1)])[-data.numel() :].view(shape)
+        case "overlapping" if len(shape) > 1 and min(shape) > 0:
+            line = random_data(leaf, [shape[0] + prod(shape[1:]) - 1], generator, sizes, dtype)
+            return line.unfold(0, prod(shape[1:]), 1).unflatten(1, shape[1:])
         case "sliced":
             return data[tuple(slice(1, None, 2) for _ in shape)]
         case "expanded" if any(size > 1 for size in shape):
