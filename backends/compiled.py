@@ -17,15 +17,17 @@ from torch import Tensor
 from ..dsl.canonical import canonical
 from ..dsl.check import check_sizes
 from ..dsl.errors import CompilerFault
-from ..dsl.mistakes import NotFused, UnknownArgument, UnknownBackend, WrongDevice, WrongDtype
+from ..dsl.mistakes import AbsentOutput, NotFused, UnknownArgument, UnknownBackend, WrongDevice, WrongDtype
 from ..dsl.ops import Kind
+from ..dsl.position import place_of_call
 from ..dsl.program import BATCH, Axis, Declaration, Form, Program
 from ..dsl.size_forms import Sizes, axis_range, evaluate_size
 from ..dsl.sizes import Binder, expand_batch
 from . import assembler, reference
 from .cache import COMPILING, digest, machine_digest, read_index, sources_digest, write_index
 from .executable import LARGE, Call, Executable, unpack
-from .precision import STORED, Like, Precision, dtype_of, precision, promoted, reals, result_reals
+from .precision import STORED, Like, Precision, called, dtype_of, precision, promoted, reals, result_reals
+from .shapes import bound
 
 if TYPE_CHECKING:
     from .assemble import Assembler
@@ -145,6 +147,7 @@ class Compiled:
     def _reference(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The interpreter's values in the dtypes of the call."""
         _, made = self._reals(tensors)
+        self._sized(tensors)
         results = reference().interpret(self.program, tensors)
         kinds: dict[torch.dtype, Kind] = {torch.float64: "real", torch.complex128: "complex"}
         return {
@@ -193,7 +196,7 @@ class Compiled:
         devices = {str(tensor.device): name for name, tensor in tensors.items()}
         if len(devices) > 1:
             shown = ", ".join(f"`{name}` on {device}" for device, name in devices.items())
-            raise WrongDevice(f"the tensors of one call lie on different devices: {shown}")
+            raise WrongDevice(f"the tensors of one call lie on different devices: {shown}", notes=called())
         return dict(tensors)
 
     def _choose(self, tensors: Mapping[str, Tensor]) -> tuple[BackendName, Precision | None]:
@@ -208,6 +211,7 @@ class Compiled:
             raise WrongDtype(
                 f"the {backend} backend knows float32, float64, bfloat16 and float16, and the tensors are "
                 f"{', '.join(shown)}",
+                notes=called(),
                 helps=['convert them with .float(), or ask for backend="reference"'],
             )
         return backend, types
@@ -218,7 +222,9 @@ class Compiled:
         common = promoted(self.program, found, self.dtype or torch.float32)
         if self.dtype is not None and common != self.dtype:
             shown = ", ".join(f"`{name}` is {dtype}" for name, dtype in found.items())
-            raise WrongDtype(f"compiled for {self.dtype}, and the tensors are {common}", notes=[shown])
+            raise WrongDtype(
+                f"compiled for {self.dtype}, and the tensors are {common}", notes=[shown, *called()]
+            )
         return found, result_reals(self.program, found, common, self.like)
 
     # --- preparing
@@ -227,15 +233,13 @@ class Compiled:
         """The size of every axis in this call. Raises AxisSizeMismatch and its kin."""
         if self._binder is None:
             self._binder = Binder(self.program)
-        return self._binder.bind({name: tuple(tensor.shape) for name, tensor in tensors.items()})
+        return bound(self._binder, {name: tuple(tensor.shape) for name, tensor in tensors.items()})
 
     def _prepare(self, tensors: Mapping[str, Tensor], backend: BackendName, types: Precision) -> Prepared:
-        bound = self.bind(tensors)
-        if not self.derived:
-            check_sizes(self.program, bound)
-        batch = bound.pop(BATCH, ())
+        found = self._sized(tensors)
+        batch = found.pop(BATCH, ())
         assert isinstance(batch, tuple)
-        sizes = {axis: extent for axis, extent in bound.items() if isinstance(extent, int)}
+        sizes = {axis: extent for axis, extent in found.items() if isinstance(extent, int)}
         sizes |= {Axis(f"..{i}"): extent for i, extent in enumerate(batch)}
         executable = self._executable(len(batch), backend, types, sizes)
         values = executable.measure(sizes)
@@ -245,7 +249,7 @@ class Compiled:
             for step in executable.steps
         ]
         typed = [(d, d.leaf.ranges_over) for d in self.program.declarations]
-        indices = tuple((d, axis_range(axis, bound)) for d, axis in typed if axis is not None)
+        indices = tuple((d, axis_range(axis, found)) for d, axis in typed if axis is not None)
         return Prepared(
             executable,
             sizes,
@@ -255,6 +259,17 @@ class Compiled:
             (len(batch), backend, types),
             indices,
         )
+
+    def _sized(self, tensors: Mapping[str, Tensor]) -> Sizes:
+        """The sizes, for which nothing that has to be there is absent."""
+        found = self.bind(tensors)
+        if not self.derived:
+            try:
+                check_sizes(self.program, found)
+            except AbsentOutput:
+                check_sizes(self.program, found, where=place_of_call())
+                raise
+        return found
 
     def assembler(self, batch: int, backend: BackendName, types: Precision) -> Assembler:
         """The planned program with `batch` batch dimensions."""

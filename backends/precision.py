@@ -21,6 +21,7 @@ from torch import Tensor
 
 from ..dsl.mistakes import WrongDtype
 from ..dsl.ops import Kind
+from ..dsl.position import place_of_call
 from ..dsl.program import Declaration, Program
 
 if TYPE_CHECKING:
@@ -107,6 +108,7 @@ def reals(program: Program, tensors: Mapping[str, Tensor]) -> dict[str, torch.dt
             meant = {"bool": "torch.bool", "int": "torch.int64", "complex": "torch.complex64"}
             raise WrongDtype(
                 f"{leaf.role} `{leaf.name}` is {leaf.declared} and its tensor is {dtype}",
+                notes=called(),
                 helps=[f"convert it with .to({meant.get(leaf.declared, 'torch.float32')})"],
             )
         if leaf.declared in ("real", "complex"):
@@ -125,11 +127,17 @@ def promoted(program: Program, found: Mapping[str, torch.dtype], default: torch.
         shown = ", ".join(f"`{name}` is {dtype}" for dtype, name in reversed(list(first.items())))
         raise WrongDtype(
             f"the real tensors of one call have one dtype: {shown}",
-            notes=["of different ones only float32, bfloat16 and float16 go together"],
+            notes=["of different ones only float32, bfloat16 and float16 go together", *called()],
             helps=["convert them with .to(...), or the module with .to(dtype)"],
         )
     deciding = [found[each.leaf.name] for each in program.declarations if _decides(each, found)]
     return reduce(torch.promote_types, deciding or dtypes)
+
+
+def called() -> list[str]:
+    """The note that says where the call is, if it is in a file."""
+    place = place_of_call()
+    return [f"called at {place}"] if place else []
 
 
 def _decides(declaration: Declaration, found: Mapping[str, torch.dtype]) -> bool:

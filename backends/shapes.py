@@ -14,13 +14,23 @@ from torch import Tensor
 
 from ..compiler.storage import results
 from ..dsl.build import size
+from ..dsl.errors import PlaitError
 from ..dsl.ops import Kind
+from ..dsl.position import place_of_call
 from ..dsl.program import BATCH, Axis, Item, Program
-from ..dsl.size_forms import Tape, record
+from ..dsl.size_forms import Sizes, Tape, record
 from ..dsl.sizes import Binder
 from .precision import Like, dtype_of, promoted, reals, result_reals
 
 Layout = tuple[Item, ...]
+
+
+def bound(binder: Binder, shapes: Mapping[str, tuple[int, ...]]) -> Sizes:
+    """The sizes of a call's axes; a mistake says where the call is. Frames are looked at for mistakes only."""
+    try:
+        return binder.bind(shapes)
+    except PlaitError:
+        return binder.bind(shapes, where=place_of_call())
 
 
 @dataclass(slots=True)
@@ -43,7 +53,7 @@ class Layouts:
 
     def checked(self, shapes: Mapping[str, tuple[int, ...]]) -> list[list[int]]:
         """The shapes; raises AxisSizeMismatch and its kin where the given ones do not fit."""
-        sizes = self._binder.bind(shapes)
+        sizes = bound(self._binder, shapes)
         batch = sizes.pop(BATCH, ())
         assert isinstance(batch, tuple)
         measured: dict[Axis, Any] = {**sizes, BATCH: _product(batch)}

@@ -55,17 +55,19 @@ MOST_KNOWN = 4096
 def user_frame() -> FrameType | None:
     """The innermost frame of the call stack that is not plait's own."""
     frame: FrameType | None = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]
-    while frame is not None:
-        module = frame.f_globals.get("__name__", "")
-        if module == "__main__" and frame.f_globals.get("__package__") == PACKAGE:
-            module = PACKAGE  # python -m plait
-        own = _machinery.get(module)
-        if own is None:
-            own = _machinery[module] = _is_machinery(module)
-        if not own:
-            return frame
+    while frame is not None and _is_ours(frame):
         frame = frame.f_back
-    return None
+    return frame
+
+
+def place_of_call() -> str:
+    """`train.py:41`: the line that called into plait, through torch or not; "" where it is in no file."""
+    frame = user_frame()
+    while frame is not None and (_is_ours(frame) or _module(frame).partition(".")[0] == "torch"):
+        frame = frame.f_back
+    if frame is None or frame.f_code.co_filename.startswith("<"):
+        return ""
+    return f"{_shown(frame.f_code.co_filename)}:{frame.f_lineno}"
 
 
 def span_of(frame: FrameType | None) -> Span | None:
@@ -88,6 +90,21 @@ def source_of(file: str) -> Source | None:
     """The text of a Python file as it stands now, or None."""
     text = _text_of(file, None)
     return text.source if text else None
+
+
+def _module(frame: FrameType) -> str:
+    module = frame.f_globals.get("__name__", "")
+    if module == "__main__" and frame.f_globals.get("__package__") == PACKAGE:
+        return PACKAGE  # python -m plait
+    return module
+
+
+def _is_ours(frame: FrameType) -> bool:
+    module = _module(frame)
+    own = _machinery.get(module)
+    if own is None:
+        own = _machinery[module] = _is_machinery(module)
+    return own
 
 
 def _is_machinery(module: str) -> bool:

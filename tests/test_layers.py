@@ -23,7 +23,7 @@ LAYERS: tuple[tuple[str, str], ...] = (
     # the first waist, and the text that decides equality
     ("dsl", "ops words program canonical"),
     # reading a text
-    ("dsl", "tokens memo header syntax precedence reading parse scope signature"),
+    ("dsl", "tokens memo header syntax mentions precedence reading parse scope signature"),
     # the checked constructors and what both spellings share
     ("dsl", "arithmetic build build_special static renaming inline batch arguments outputs"),
     # printing a text
