@@ -202,7 +202,8 @@ class Groups(Folds):
             return 1
         if not folds:
             return vectors
-        most = MOST_VECTORS if folds <= 2 else MOST_VECTORS // 2
+        takes = any(isinstance(m.statement, Take) for m in members)  # whose tile is filled in every pass
+        most = MOST_VECTORS if folds <= 2 or takes else MOST_VECTORS // 2
         return next(n for n in range(min(most, vectors), 0, -1) if vectors % n == 0)
 
     def _print(self, root: Nest) -> None:

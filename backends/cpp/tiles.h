@@ -54,7 +54,8 @@ template <class T> static __attribute__((noinline)) void fill(real *to, long row
   if (by_lane == 1) {
     for (long r = 0; r < rows; r++) {
       for (l = low; l + LANES <= high; l += LANES) store(to + r * row + l, get(from + r * by_row + l));
-      for (; l < high; l++) to[r * row + l] = real(from[r * by_row + l]);
+      if (l < high && high - low >= LANES) store(to + r * row + high - LANES, get(from + r * by_row + high - LANES));
+      else for (; l < high; l++) to[r * row + l] = real(from[r * by_row + l]);
     }
     return;
   }
