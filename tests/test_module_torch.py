@@ -91,6 +91,29 @@ def test_devices_and_dtypes(pair) -> None:
     assert ours.norm.num_batches_tracked.dtype == torch.int64
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_modules_in_16_bits(pair, dtype: torch.dtype) -> None:
+    """Stored in 16 bits, computed in float32: as near to the same numbers in float64 as one rounding allows."""
+    ours = pair[0].to(dtype).train()
+    x, keep = pictures().to(dtype), torch.ones(4, dtype=dtype)
+    twin = copy.deepcopy(ours).double()
+    leaves = [x.clone().requires_grad_(), x.double().requires_grad_()]
+    outs = [ours(leaves[0], keep=keep), twin(leaves[1], keep=keep.double())]
+    for out in outs:
+        out.sum().backward()
+    assert outs[0].dtype == ours.norm.running_mean.dtype == dtype
+    assert ours.norm.num_batches_tracked.dtype == torch.int64
+    tolerance = 2 * torch.finfo(dtype).eps
+    assert close(outs[0].double(), outs[1], tolerance)
+    for found, expected in (
+        (leaves[0].grad, leaves[1].grad),
+        (ours.fc.weight.grad, twin.fc.weight.grad),
+        (ours.norm.running_var, twin.norm.running_var),
+    ):
+        assert found is not None and expected is not None and found.dtype == dtype
+        assert close(found.double(), expected, tolerance * float(expected.abs().max().clamp(1)))
+
+
 def test_autocast(pair) -> None:
     ours = pair[0].float().train()
     x, keep = pictures(dtype=torch.float32).bfloat16(), torch.ones(4)
