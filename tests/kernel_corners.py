@@ -392,6 +392,36 @@ def half_storage() -> Case:
     return k.case()
 
 
+def split_products() -> Case:
+    """Numbers that float32 computed, on either side of a product with bfloat16 ones: no bit of them is lost.
+    One kernel has both 16-bit types."""
+    k = Sketch({"N": 20}, "float32")
+    k.input("a", 20, 18)
+    k.input("b", 18, 17, stored="bfloat16")
+    k.input("f", 18, 17, stored="float16")
+    k.input("g", 20, 18, stored="float16")
+    k.output("o", 20, 17)
+    k.output("p", 20, 17)
+    k.output("q", 20, 17, stored="bfloat16")
+    k.tiled("i", "N", 16)
+    k.local("d", 18)
+    k.local("e", 17)
+    k.load("A", "a", "i", "d", mask="i.valid")
+    k.load("B", "b", "d", "e")
+    k.load("F", "f", "d", "e")
+    k.load("G", "g", "i", "d", mask="i.valid")
+    k.let("C", "exp", "A")
+    k.let("S", "select", "i.valid", "C", 0.0)
+    k.dot("r", "S", "B", "d")
+    k.dot("s", "B", "C", "d", init="r", scale=-1.5)
+    k.dot("t", "G", "F", "d")
+    k.let("u", "mul", "t", 2.0)
+    k.store("o", "i", "e", value="r", mask="i.valid")
+    k.store("p", "i", "e", value="s", mask="i.valid")
+    k.store("q", "i", "e", value="u", mask="i.valid")
+    return k.case()
+
+
 def numbers_only() -> Case:
     """No lanes and no blocks: the general schedule. A softmax of three, one row a program."""
     k = Sketch({"N": 4, "J": 3}, "float64")
@@ -488,6 +518,7 @@ CORNERS: tuple[Callable[[], Case], ...] = (
     names_that_python_has,
     half_precision,
     half_storage,
+    split_products,
     numbers_only,
     truth_values_of_one_and_of_many,
     a_grid_of_nothing,

@@ -18,7 +18,7 @@ from torch import Tensor
 
 import kernel_meaning
 from interpreting import Interpreting
-from kernel_corners import CORNERS
+from kernel_corners import CORNERS, split_products
 from kernel_sketches import (
     FOLDED,
     INF,
@@ -406,6 +406,13 @@ def test_the_source_says_everything() -> None:
     assert text.count("tl.load(") == text.count("mask=") - 1 == text.count("other=0.0") == 3
     assert "plait" not in re.sub(r"#.*", "", text)
     assert max(map(len, text.splitlines())) <= 120
+
+
+def test_numbers_that_meet_bfloat16_ones_are_split_in_three() -> None:
+    text = print_triton(split_products().kernel, Options()).text
+    assert text.count("tl.dot(") == 3 + 3 + 1
+    assert text.count(".to(tl.bfloat16).to(DOT_BFLOAT16)") == 2
+    assert text.count(".to(tl.float16).to(DOT_FLOAT16)") == 2
 
 
 def test_offsets_are_64_bits() -> None:

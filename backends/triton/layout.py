@@ -228,19 +228,38 @@ class Layout:
             return Product(dot.left, dot.right, batch, rows, columns, depth)
         return Product(dot.right, dot.left, batch, columns, rows, depth)
 
+    # --- the operands of products
+
     def short(self, product: Product) -> RealType | None:
-        """The 16-bit type that the operands of a product are given in: that of the kernel, or that of
+        """The 16-bit type that both operands of a product are given in: that of the kernel, or that of
         two buffers whose numbers come unchanged, since their products are exact in float32."""
         if self.kernel.real in ("bfloat16", "float16"):
             return self.kernel.real
-        stored: set[RealType] = set()
-        for name in (product.left, product.right):
-            definition = self.definitions[name]
-            if self.kernel.real != "float32" or not isinstance(definition, Load) or definition.kind != "real":
+        left, right = self._stored(product.left), self._stored(product.right)
+        return left if left == right else None
+
+    def split(self, product: Product) -> str | None:
+        """The operand that float32 computed where the other one came from bfloat16 unchanged: it is the
+        sum of three bfloat16 numbers, so that three products on matrix units are exact."""
+        match self._stored(product.left), self._stored(product.right):
+            case "bfloat16", None:
+                return product.right
+            case None, "bfloat16":
+                return product.left
+            case _:
                 return None
-            stored.add(self.kernel.buffer(definition.buffer).real)
-        real = stored.pop() if len(stored) == 1 else "float32"
-        return real if real in ("bfloat16", "float16") else None
+
+    def _stored(self, operand: Operand) -> RealType | None:
+        """The 16-bit type that all numbers of an operand have, if a float32 kernel loads them as they are."""
+        definition = self.definitions.get(operand) if isinstance(operand, str) else None
+        match definition:
+            case Load(buffer=buffer, kind="real") if self.kernel.real == "float32":
+                real = self.kernel.buffer(buffer).real
+                return real if real in ("bfloat16", "float16") else None
+            case Let(op="select", args=(_, value, 0.0)):
+                return self._stored(value)
+            case _:
+                return None
 
     # --- what is known where coordinates do not exist
 

@@ -71,6 +71,13 @@ def fold_all(x, axis: tl.constexpr):
 
 
 @triton.jit
+def remainder(x, part):
+    """What a 16-bit part leaves of a real; nothing of what is not finite."""
+    wide = part.to(tl.float32)
+    return tl.where(tl.abs(wide) < float("inf"), x - wide, 0.0)
+
+
+@triton.jit
 def floor_divide(a, b):
     """The quotient rounded down; NO_INTEGER by 0. (Triton's // rounds towards 0.)"""
     if a.dtype == tl.int64:

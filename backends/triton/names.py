@@ -23,7 +23,9 @@ from ...compiler.kernel import (
     Take,
 )
 
-WORDS = frozenset("tl triton INT EVEN DOT INTERPRETED NO_INTEGER tile first_tile".split())
+WORDS = frozenset(
+    "tl triton INT EVEN DOT_BFLOAT16 DOT_FLOAT16 INTERPRETED NO_INTEGER tile first_tile".split()
+)
 
 
 @dataclass(slots=True)

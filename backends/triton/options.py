@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ...compiler.kernel import Kernel, Load, Stream
-from .layout import Layout, every
+from .layout import Layout, Product, every
 from .names import unique
 
 Precision = Literal["ieee", "tf32", "tf32x3"]
@@ -43,7 +43,9 @@ def default_options(kernel: Kernel, machine: Machine = "cuda", precision: Precis
     width = 8 if kernel.real == "float64" else 4
     largest = max((layout.places(dims) for dims in layout.values.values()), default=1) * width // 4
     warps = next(warps for warps in (1, 2, 4, 8) if largest <= WORDS_A_WARP * warps or warps == 8)
-    exact = any(layout.short(product) is None for product in layout.products.values())
+    if machine == "cuda" and any(layout.split(product) is not None for product in layout.products.values()):
+        warps = max(warps, min(8, 2 * warps))  # three parts take the registers of one and a half values more
+    exact = any(not _on_matrix_units(layout, product) for product in layout.products.values())
     if machine == "cuda" and kernel.real == "float32" and precision == "ieee" and exact:
         while warps < 16 and _factors(layout, 32 * warps) > FACTORS_A_THREAD:
             warps *= 2
@@ -59,6 +61,11 @@ def default_options(kernel: Kernel, machine: Machine = "cuda", precision: Precis
     return Options(warps, stages, precision)
 
 
+def _on_matrix_units(layout: Layout, product: Product) -> bool:
+    """Whether the operands of a product are 16 bits wide, or made so."""
+    return layout.short(product) is not None or layout.split(product) is not None
+
+
 def _bytes(layout: Layout, load: Load) -> int:
     """The bytes of a real in memory."""
     return {"float64": 8, "float32": 4}.get(layout.kernel.buffer(load.buffer).real, 2)
@@ -68,7 +75,7 @@ def _factors(layout: Layout, threads: int) -> int:
     """The operands of the part of the largest product that falls to a thread, if it is square."""
     most = 0
     for product in layout.products.values():
-        if layout.short(product) is not None:
+        if _on_matrix_units(layout, product):
             continue
         rows, columns, depth = (
             layout.places(side) for side in (product.rows, product.columns, product.depth)

@@ -22,6 +22,7 @@ from functools import cache
 from pathlib import Path
 
 from ...compiler.kernel import Dot, Fold, Kernel, Let, Load, Statement, Store, Stream
+from .dots import operands
 from .emit import Value
 from .layout import every
 from .options import Options
@@ -95,11 +96,13 @@ class Printer(Tiles):
             if name == "INTERPRETED" or re.search(rf"\b{name}\b", code):
                 lines.append(text)
         for short in ("tl.bfloat16", "tl.float16"):
-            if f"{short}).to(DOT)" in code:
+            if operands(short) in code:
                 lines.append(
                     "# the interpreter multiplies 16-bit numbers wrongly, and float32 is exact for them"
                 )
-                lines.append(f"DOT = tl.constexpr(tl.float32 if INTERPRETED.value else {short})")
+                lines.append(
+                    f"{operands(short)} = tl.constexpr(tl.float32 if INTERPRETED.value else {short})"
+                )
         return "\n".join(lines)
 
     def _strides(self, buffers: tuple[str, ...]) -> Iterator[tuple[str, int, int]]:
