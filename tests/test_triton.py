@@ -411,7 +411,7 @@ def test_the_source_says_everything() -> None:
 def test_numbers_that_meet_bfloat16_ones_are_split_in_three() -> None:
     text = print_triton(split_products().kernel, Options()).text
     assert text.count("tl.dot(") == 3 + 3 + 1
-    assert text.count(".to(tl.bfloat16).to(DOT_BFLOAT16)") == 2
+    assert text.count("B.to(tl.bfloat16).to(DOT_BFLOAT16)") == 3 + 3
     assert text.count(".to(tl.float16).to(DOT_FLOAT16)") == 2
 
 
