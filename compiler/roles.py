@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from math import prod
 
 from ..dsl.build import size
-from ..dsl.program import Axis, Form, Reduce
+from ..dsl.program import At, Axis, Form, Reduce
 from ..dsl.size_forms import is_batch
 from .contraction import contraction, epilogue, inside, is_product, neighbours, reduced_axes
 from .lower import constant_value
@@ -69,7 +69,7 @@ def choose_roles(
     if schedule.alone and not outputs and not resident and _one_by_one(sums, known, schedule):
         lanes = _lanes(left, known, schedule.alone, schedule.alone // schedule.run)
     else:
-        lanes = _lanes(left, known, _width(sums, known, resident, schedule), schedule.run)
+        lanes = _lanes(left, known, _width(sums, known, resident, schedule), _run(forms, schedule))
     across = None if outputs else _across(sums, stored, known, resident, tuple(lanes), schedule)
     if across is not None:
         return replace(across, kept=kept, resident=resident)
@@ -141,6 +141,12 @@ def _width(
     while width > schedule.least_width and 0 < schedule.depth * schedule.width < most * width:
         width //= 2
     return width
+
+
+def _run(forms: Sequence[Form], schedule: TileSchedule) -> int:
+    """Neighbours along the last of two lane axes: fewer where there are windows, for a small halo."""
+    indices = (index for form in forms if isinstance(form, At) for _, index in form.indices)
+    return schedule.window_run if any(len(index.axes) > 1 for index in indices) else schedule.run
 
 
 def _one_by_one(sums: Sequence[Reduce], known: Mapping[Axis, int], schedule: TileSchedule) -> bool:

@@ -26,8 +26,8 @@ class StreamSchedule:
 
 @dataclass(frozen=True, slots=True)
 class TileSchedule:
-    """`width` lanes a tile, `run` of them along the last lane axis where a tile has two; `outputs` rows
-    of a contraction at a time; `chunk` entries of a reduced axis at a time.
+    """`width` lanes a tile, `run` of them along the last lane axis where a tile has two (`window_run`
+    where it has a halo); `outputs` rows of a contraction at a time; `chunk` entries of a reduced axis.
 
     `streamed_outputs`  the outputs of a contraction are a stream with the store inside (CPU), or rows
                         of the grid (GPU)
@@ -44,6 +44,7 @@ class TileSchedule:
 
     width: int
     run: int
+    window_run: int
     least_width: int
     outputs: int
     chunk: int
@@ -72,6 +73,7 @@ def cpu_tiles(vector_bytes: int, real_bytes: int) -> TileSchedule:
     return TileSchedule(
         width=8 * vector,
         run=2 * vector,
+        window_run=vector,
         least_width=2 * vector,
         outputs=48,
         chunk=4 * vector,
@@ -88,6 +90,7 @@ def gpu_tiles(real_bytes: int) -> TileSchedule:
     return TileSchedule(
         width=64,
         run=16,
+        window_run=16,
         least_width=1,
         outputs=64 if real_bytes < 8 else 32,
         chunk=32,

@@ -22,7 +22,16 @@ from plait.dsl.size_forms import evaluate_size
 from plait.dsl.sizes import bind_sizes
 
 SMALL = TileSchedule(
-    width=8, run=4, least_width=4, outputs=3, chunk=4, resident=64, depth=32, streamed_outputs=True, halo=True
+    width=8,
+    run=4,
+    window_run=2,
+    least_width=4,
+    outputs=3,
+    chunk=4,
+    resident=64,
+    depth=32,
+    streamed_outputs=True,
+    halo=True,
 )
 """A machine so small that ugly sizes overhang every tile of it."""
 
