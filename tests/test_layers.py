@@ -54,7 +54,7 @@ LAYERS: tuple[tuple[str, str], ...] = (
     ("backends", "reference derivatives precision budget executable kernel_graph cache"),
     # the printers, apart from each other
     ("backends", "cpp cpp.ops cpp.emit cpp.intervals cpp.layout cpp.widths cpp.indices cpp.nests cpp.scope"),
-    ("backends", "cpp.fills cpp.takes cpp.stores cpp.folds cpp.groups cpp.dots cpp.scalars"),
+    ("backends", "cpp.fills cpp.takes cpp.stores cpp.folds cpp.stencils cpp.groups cpp.dots cpp.scalars"),
     ("backends", "cpp.printer cpp.build cpp.pool cpp.launch cpp.produce"),
     ("backends", "triton triton.ops triton.library triton.names triton.layout triton.options triton.emit"),
     ("backends", "triton.scope triton.folds triton.dots triton.tiles triton.printer"),

@@ -54,22 +54,37 @@ class Fills(Scope):
             return
         run = around[-1] if around else rows[-1]
         strides = self.strides(load.buffer, load.index, (run,))
-        found = range_of(self.layout, load.mask, run)
+        parts = self.layout.conjuncts(load.mask)
+        across = self._across(load.index, parts, run, [axis for axis in rows if axis != run])
+        along = [part for part in parts if across is None or not self.layout.lies_on(part, (across,))]
+        found = range_of(self.layout, along, run)
         if strides is None or found is None:
             self._fill_each(load, array, rows, around)
             return
-        across = self._across(load.index, load.mask, [axis for axis in rows if axis != run])
         places = {run: self.first(run)} | ({across: self.first(across)} if across else {})
         outer = tuple(axis for axis in rows if axis not in (run, across))
         with self._around(outer, around[:-1], places):
             by_row = self._stride(load.buffer, load.index, across)
-            low, high = self._limits(found, run, places, lanes)
+            source = self.origin(load.buffer, load.index, places)
             distances = self._distances(rows, around)
             to = self._place(array, distances, outer, around[:-1])
-            row = distances[across] if across else 0
-            source = self.origin(load.buffer, load.index, places)
-            counts = f"{self.count(across) if across else 1}, {low}, {high}, {self.layout.tiles[run]}"
-            self.out.add(f"fill({to}, {row}, {source}, {by_row}, {strides.get(run, '0')}, {counts});")
+            low, high = self._limits(found, run, places, lanes)
+            first, end = self._rows_that_exist(parts, across, places)
+            count, row = (self.count(across), distances[across]) if across else ("1", 0)
+            where = f"{to}, {row}, {source}, {by_row}, {strides.get(run, '0')}"
+            self.out.add(f"fill({where}, {count}, {first}, {end}, {low}, {high}, {self.layout.tiles[run]});")
+
+    def _rows_that_exist(
+        self, parts: Sequence[Operand], across: str | None, places: Mapping[str, str]
+    ) -> tuple[str, str]:
+        """The rows that a mask leaves, counted from the first."""
+        if across is None:
+            return "0L", "1L"
+        found = range_of(
+            self.layout, [part for part in parts if self.layout.lies_on(part, (across,))], across
+        )
+        assert found is not None
+        return self._limits(found, across, places, False)
 
     def _fill_each(self, load: Load, array: str, rows: Rows, around: Rows) -> None:
         """The general way: entry by entry."""
@@ -80,16 +95,19 @@ class Fills(Scope):
             to = self._place(array, self._distances(rows, around), rows, around)
             self.out.add(f"*({to}) = {value if mask == 'true' else f'{mask} ? {value} : real(0)'};")
 
-    def _across(self, index: Sequence[Operand], mask: Operand, rows: Sequence[str]) -> str | None:
-        """The widest row axis that memory has a stride for and the mask does not ask about."""
-        tests = [part for part in self.layout.conjuncts(mask) if self.layout.exists(part) is not None]
-        fit = [
-            axis
-            for axis in rows
-            if all(steps_of(self.layout, item, (axis,)) is not None for item in index)
-            and not any(self.layout.lies_on(part, (axis,)) for part in tests)
-        ]
-        return max(fit, key=lambda axis: self.layout.tiles[axis], default=None)
+    def _across(
+        self, index: Sequence[Operand], parts: Sequence[Operand], run: str, rows: Sequence[str]
+    ) -> str | None:
+        """The widest row axis that memory has a stride for and of which a mask leaves a range, the same
+        for every place of a run."""
+        layout, fit = self.layout, list[str]()
+        for axis in rows:
+            asked = [part for part in parts if layout.lies_on(part, (axis,))]
+            steady = all(steps_of(layout, item, (axis,)) is not None for item in index)
+            apart = not any(layout.lies_on(part, (run,)) for part in asked)
+            if steady and apart and range_of(layout, asked, axis) is not None:
+                fit.append(axis)
+        return max(fit, key=lambda axis: layout.tiles[axis], default=None)
 
     def _stride(self, buffer: str, index: Sequence[Operand], axis: str | None) -> str:
         found = self.strides(buffer, index, (axis,)) if axis is not None else None
@@ -145,7 +163,8 @@ class Fills(Scope):
     def drain(self, store: Store, array: str, rows: Rows) -> None:
         """Write an array over `rows` and lanes to where a store says, in the lanes that exist."""
         around = self.wide_lanes
-        run, across = around[-1], self._across(store.index, True, rows)
+        run = around[-1]
+        across = self._across(store.index, (), run, rows)
         places = {run: self.first(run)} | ({across: self.first(across)} if across else {})
         outer = tuple(axis for axis in rows if axis != across)
         with self._around(outer, around[:-1], places):

@@ -13,9 +13,9 @@ from __future__ import annotations
 from ...compiler.kernel import Dot, Fold, Let, Load, Statement, Store, Take, operands
 from ...dsl.errors import CompilerFault
 from .emit import mangle
-from .folds import Folds
 from .nests import Member, Nest, homes, nest, ordered
-from .scope import GroupState
+from .scope import LANES_OF_PART, GroupState
+from .stencils import Stencils
 from .stores import reals
 
 SLOW = frozenset(("exp", "log", "log1p", "expm1", "sin", "cos", "tanh", "erf", "pow", "sigmoid"))
@@ -25,7 +25,7 @@ MOST_VECTORS = 8
 """Vectors of a block: as many sums in flight as a multiply-add takes cycles, on two ports."""
 
 
-class Groups(Folds):
+class Groups(Stencils):
     """Prints runs of lane statements."""
 
     __slots__ = ()
@@ -61,7 +61,10 @@ class Groups(Folds):
                 self._version(root, direct)
                 self.group_state.whole = False
         with self.out.braces("else" if direct else ""):
+            self.group_state.partial = bool(direct)
+            self.out.add(LANES_OF_PART if direct else "")
             self._version(root, ())
+            self.group_state.partial = False
 
     def _version(self, root: Nest, direct: tuple[Load | Store, ...]) -> None:
         state, before = self.group_state, (self.slots, self.group_state.filled)
@@ -195,7 +198,8 @@ class Groups(Folds):
         """The vectors of a pass."""
         vectors = self.vectors
         members = list(root.members())
-        folds = sum(m.folds or self.horizontal(m.statement) for m in members)
+        folds = max((_open(m, root) for m in members), default=0)
+        folds += sum(self.horizontal(m.statement) for m in members)
         loads = any(isinstance(m.statement, Load | Store | Take) and m.loops for m in members)
         slow = any(isinstance(m.statement, Let) and m.statement.op in SLOW for m in members)
         if slow or not (folds or loads):
@@ -208,15 +212,16 @@ class Groups(Folds):
 
     def _print(self, root: Nest) -> None:
         block = self.group_state.block
+        here = "VECTORS" if self.group_state.whole else "vectors"  # those that have lanes that exist
         if block == 1:
-            with self.out.braces("for (int vi = 0; vi < VECTORS; vi++)"):
+            with self.out.braces(f"for (int vi = 0; vi < {here}; vi++)"):
                 self._items(root)
         elif block == self.vectors:
             with self.out.braces(""):
                 self.out.add("constexpr int v0 = 0;")
                 self._items(root)
         else:
-            with self.out.braces(f"for (int v0 = 0; v0 < VECTORS; v0 += {block})"):
+            with self.out.braces(f"for (int v0 = 0; v0 < {here}; v0 += {block})"):
                 self._items(root)
 
     def _items(self, here: Nest) -> None:
@@ -234,9 +239,10 @@ class Groups(Folds):
         assert inner.axis is not None
         for fold in inner.folds:
             self.start_fold(fold)
-        with self.loops((inner.axis,)):
-            self.fill_contracted(inner)
-            self._items(inner)
+        if not self.stencil(inner):
+            with self.loops((inner.axis,)):
+                self.fill_contracted(inner)
+                self._items(inner)
         for fold in inner.folds:
             self.end_fold(fold)
 
@@ -279,3 +285,15 @@ class Groups(Folds):
                 raise CompilerFault("cpp", "a stream inside a group")
         if member.name in self.group_state.kept and not member.folds:
             self.keep(self.slots[member.name], self.layout.shapes[member.name], mangle(member.name))
+
+
+def _open(member: Member, root: Nest) -> int:
+    """How many sums are open where a statement stands."""
+
+    def visit(here: Nest, sums: int) -> int:
+        sums += len(here.folds)
+        if any(item is member for item in here.items):
+            return sums
+        return max((visit(item, sums) for item in here.items if isinstance(item, Nest)), default=0)
+
+    return visit(root, 0)

@@ -59,12 +59,12 @@ class Range:
     exists: bool
 
 
-def range_of(layout: Layout, mask: Operand, axis: str) -> Range | None:
-    """A mask as a range along `axis`; None where it is no such thing."""
+def range_of(layout: Layout, parts: Sequence[Operand], axis: str) -> Range | None:
+    """A conjunction as a range along `axis`; None where it is no such thing."""
     tests: list[Operand] = []
     bounds: list[Bound] = []
     exists = False
-    for part in layout.conjuncts(mask):
+    for part in parts:
         if part == f"{axis}.valid":
             exists = True
         elif layout.exists(part) is None:

@@ -19,6 +19,7 @@ from .emit import HEADER, mangle
 from .intervals import classify
 from .layout import every
 from .scalars import Scalars
+from .scope import LANES_HERE, LANES_OF_PART
 
 
 def print_cpp(kernels: Sequence[Kernel], target: CpuTarget) -> str:
@@ -36,8 +37,6 @@ def print_cpp(kernels: Sequence[Kernel], target: CpuTarget) -> str:
     ]
     return "\n".join([*defines, HEADER, *(Printer(kernel, target).source() for kernel in kernels)])
 
-
-LANES_HERE = "// lanes"
 
 ENTRIES = 4096
 """Tiles are handed out together until they have about so many entries: to take one from the common
@@ -169,6 +168,9 @@ class Printer(Scalars):
                 for axis in self.wide_lanes
             ]
             self.out.add(f"const bool whole = {' && '.join(tests)}; (void)whole;")
+            outer, inner = self.wide_lanes[0], self.layout.size(self.wide_lanes[1:])
+            lanes = f"({mangle(outer)}_last - {mangle(outer)}_first + 1) * {inner}"
+            self.out.add(f"const int vectors = ({lanes} + LANES - 1) / LANES; (void)vectors;")
             self.out.add(LANES_HERE)
 
     def _lane_arrays(self) -> list[str]:
@@ -176,19 +178,26 @@ class Printer(Scalars):
 
     def _with_lanes(self) -> list[str]:
         """The lines, with the coordinate of every lane where something reads them."""
-        made: list[str] = []
-        inner = self.lanes
+        made: dict[bool, list[str]] = {True: [], False: []}
+        inner, width = self.lanes, self.target.vector_bytes // self.width
         for axis in self.wide_lanes:
-            width, name = self.layout.tiles[axis], mangle(axis)
-            inner //= width
-            if axis in self.spread:
-                # lanes beyond the last have coordinates that do not exist
-                within = "" if axis == self.wide_lanes[0] else f" % {width}"
+            tile, name = self.layout.tiles[axis], mangle(axis)
+            inner //= tile
+            if axis not in self.spread:
+                continue
+            # lanes beyond the last have coordinates that do not exist
+            within = "" if axis == self.wide_lanes[0] else f" % {tile}"
+            if inner % width and (inner > 1 or tile % width and axis != self.wide_lanes[0]):
                 at = f"(inum)({name}_first + i / {inner}{within})"
-                made.append(f"for (int i = 0; i < WIDTH; i++) {name}_lane[i / LANES][i % LANES] = {at};")
+                code = f"for (int i = 0; i < WIDTH; i++) {name}_lane[i / LANES][i % LANES] = {at};"
+                made[self.spread[axis]].append(code)
+                continue
+            at = f"alli((inum)({name}_first + i * LANES / {inner}{within})){' + places()' if inner == 1 else ''}"
+            made[self.spread[axis]].append(f"for (int i = 0; i < VECTORS; i++) {name}_lane[i] = {at};")
         lines: list[str] = []
         for line in str(self.out).split("\n"):
-            lines += made if line.strip() == LANES_HERE else [line]
+            mark = line.strip()
+            lines += made[mark == LANES_HERE] if mark in (LANES_HERE, LANES_OF_PART) else [line]
         return lines
 
     # --- streams

@@ -13,18 +13,23 @@ from .emit import TYPES, VECTORS, Lines, Text, literal, mangle, operation, widen
 from .layout import Layout, Shape
 from .nests import Nest
 
+LANES_HERE, LANES_OF_PART = "// lanes", "// lanes of a part"
+"""Marks of the places where the lanes' coordinates are written once it is known who reads them: for a
+whole tile of the kernel, and for the version of a group that is not made of vectors in memory."""
+
 
 @dataclass(slots=True)
 class GroupState:
     """Of the group that is being printed: where values have their home, which ones are kept in arrays
-    (`filled` before it), which loads and stores are vectors in memory, whether the tile is known to be
-    whole, and the vectors of a pass."""
+    (`filled` before it), which loads and stores are vectors in memory, whether this is printed for whole
+    tiles or only for those that may be `partial`, and the vectors of a pass."""
 
     homes: dict[str, Nest] = field(default_factory=dict[str, Nest])
     kept: set[str] = field(default_factory=set[str])
     filled: set[str] = field(default_factory=set[str])
     direct: tuple[Load | Store, ...] = ()
     whole: bool = False
+    partial: bool = False
     block: int = 1
 
 
@@ -42,7 +47,8 @@ class Scope:
     slots: dict[str, str] = field(default_factory=dict[str, str])
     resident: dict[str, str] = field(default_factory=dict[str, str])
     free: dict[int, list[str]] = field(default_factory=dict[int, list[str]])
-    spread: set[str] = field(default_factory=set[str])
+    spread: dict[str, bool] = field(default_factory=dict[str, bool])
+    """The lane axes whose coordinates are read as vectors: for whole tiles, too, or for others only."""
     lanes: int = 1
     visible: Operand = True
     gate: str | None = None
@@ -81,13 +87,13 @@ class Scope:
         if item in layout.tiles:
             lane = item in self.wide_lanes
             if lane:
-                self.spread.add(item)
+                self._spread(item)
             return Text(f"{mangle(item)}_lane[vi]" if lane else mangle(item), "int", lane)
         if item.endswith(".valid"):
             axis = layout.exists(item)
             if not axis:
                 return Text("true", "bool", False)
-            self.spread.add(axis)
+            self._spread(axis)
             return Text(f"to_mask({mangle(axis)}_lane[vi] <= alli((inum){mangle(axis)}_last))", "bool", True)
         shape = layout.shape(item)
         if self.out.declared(item):
@@ -102,6 +108,9 @@ class Scope:
             assert isinstance(definition, Let | Load | Take)
             self.value(definition)
         return Text(mangle(item), shape.kind, shape.lanes)
+
+    def _spread(self, axis: str) -> None:
+        self.spread[axis] = self.spread.get(axis, False) or not self.group_state.partial
 
     def scalar(self, item: Operand, kind: str) -> str:
         text = self.operand(item)

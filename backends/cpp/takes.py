@@ -6,6 +6,8 @@ depthwise stencil) is never whole: it is filled inside the loop over that axis, 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from ...compiler.kernel import Let, Load, Take
 from .emit import TYPES, mangle, widen
 from .fills import Fills
@@ -34,7 +36,8 @@ class Takes(Fills):
                 axis
                 for axis in rows[:-1]
                 if all(
-                    self.taken(take)[axis] == axis and self.layout.shape(take.name).lanes for take in takes
+                    self.taken(take).get(axis) == axis and self.layout.shape(take.name).lanes
+                    for take in takes
                 )
             ]
             if common and alone and isinstance(load, Load) and load.kind == "real":
@@ -77,22 +80,23 @@ class Takes(Fills):
     def take(self, take: Take) -> None:
         """Declare one vector of a take: side by side in the array, one entry for all, or apart."""
         lanes = self.wide_lanes
-        strides = self._take_strides(take)
+        strides = self.take_strides(take)
         whole = self.layout.tiles[lanes[-1]] * self.width % self.target.vector_bytes == 0
         if strides is None or not whole or take.kind != "real" or take.source not in self.resident:
             self.value(take)
             return
-        at = f"{self.resident[take.source]}{self._first_entry(take)}{self.lane_offset(strides)}"
+        at = f"{self.resident[take.source]}{self.first_entry(take, {})}{self.lane_offset(strides)}"
         step = strides.get(lanes[-1], 0)
         code = f"load({at})" if step == 1 else f"all(*({at}))" if step == 0 else f"apart({at}, {step})"
         self.out.add(f"const vec {mangle(take.name)} = {code};")
         self.out.declare(take.name)
 
-    def _take_strides(self, take: Take) -> dict[str, int] | None:
-        """How far apart in the array neighbours along each lane axis lie."""
+    def take_strides(self, take: Take, axes: tuple[str, ...] = ()) -> dict[str, int] | None:
+        """How far apart in the array neighbours along some axes lie, along those of the lanes if no other
+        are given; None where that is not the same everywhere."""
         rows, total = self.resident_rows(take.source), dict[str, int]()
         for axis, item in self.taken(take).items():
-            steps = steps_of(self.layout, item, self.wide_lanes)
+            steps = steps_of(self.layout, item, axes or self.wide_lanes)
             if steps is None:
                 return None
             if axis in rows:
@@ -100,10 +104,10 @@ class Takes(Fills):
                     total[lane] = total.get(lane, 0) + step * self.distance(rows, axis)
         return {lane: step for lane, step in total.items() if step}
 
-    def _first_entry(self, take: Take) -> str:
-        """The place of the entry that the tile's first lane takes."""
+    def first_entry(self, take: Take, places: Mapping[str, str]) -> str:
+        """The place of the entry that the tile's first lane takes, at given places of other axes."""
         rows = self.resident_rows(take.source)
-        places = {axis: self.first(axis) for axis in self.wide_lanes}
+        places = {**places, **{axis: self.first(axis) for axis in self.wide_lanes}}
         terms: list[str] = []
         for axis, item in self.taken(take).items():
             if axis in rows:

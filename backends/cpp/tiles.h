@@ -6,6 +6,16 @@ INLINE vec get(const bf16 *p) { return load(p); }
 INLINE vec get(const f16 *p) { return load(p); }
 INLINE void put(bf16 *p, vec v) { store(p, v); }
 INLINE void put(f16 *p, vec v) { store(p, v); }
+INLINE ivec places() { ivec r = {}; for (int i = 0; i < LANES; i++) r[i] = i; return r; }
+// A value that is used often and lies across lines of memory: in a register, where the compiler would read it again for every use
+INLINE vec in_register(vec v) {
+#if defined(__x86_64__) && defined(__AVX__)
+  asm("" : "+x"(v));
+#elif defined(__aarch64__)
+  asm("" : "+w"(v));
+#endif
+  return v;
+}
 // LANES numbers `step` apart
 template <class T> INLINE vec apart(const T *p, long step) { vec r = {}; for (int i = 0; i < LANES; i++) r[i] = real(p[i * step]); return r; }
 // LANES rows of LANES numbers change places with its columns. Rows S apart exchange blocks of S lanes; inside 16 bytes floats go by pairs.
@@ -41,22 +51,32 @@ INLINE void transpose(vec *v) {
     exchange_blocks<4>(v);
   } else exchange_blocks<1>(v);
 }
-// to[r][low .. high) = from[r * by_row + l * by_lane], and 0 in the other lanes of `width`; `row` is the distance of rows in `to`
-template <class T> static __attribute__((noinline)) void fill(real *to, long row, const T *from, long by_row, long by_lane, long rows, long low, long high, long width) {
-  low = low < 0 ? 0 : low; high = high > width ? width : high;
-  if (high <= low) low = high = 0;
-  if (low > 0 || high < width)
-    for (long r = 0; r < rows; r++) {
-      for (long l = 0; l < low; l++) to[r * row + l] = 0;
-      for (long l = high; l < width; l++) to[r * row + l] = 0;
-    }
+// A run of n numbers from memory, from side to side
+template <class T> INLINE void copy_run(real *to, const T *from, long n) {
+  long l = 0;
+  for (; l + LANES <= n; l += LANES) store(to + l, get(from + l));
+  if (l < n && n >= LANES) store(to + n - LANES, get(from + n - LANES));
+  else for (; l < n; l++) to[l] = real(from[l]);
+}
+INLINE void clear_run(real *to, long n) {
+  long l = 0;
+  for (; l + LANES <= n; l += LANES) store(to + l, vec{});
+  if (l < n && n >= LANES) store(to + n - LANES, vec{});
+  else for (; l < n; l++) to[l] = 0;
+}
+// to[r][l] = from[r * by_row + l * by_lane] where first <= r < end and low <= l < high, and 0 elsewhere in `rows` and `width`; `row` is the
+// distance of rows in `to`
+template <class T> static __attribute__((noinline)) void fill(real *to, long row, const T *from, long by_row, long by_lane, long rows, long first, long end, long low, long high, long width) {
+  first = first < 0 ? 0 : first; end = end > rows ? rows : end; low = low < 0 ? 0 : low; high = high > width ? width : high;
+  if (high <= low || end <= first) low = high = first = end = 0;
+  if (low > 0 || high < width || first > 0 || end < rows) {
+    if (row == width) clear_run(to, rows * width);
+    else for (long r = 0; r < rows; r++) clear_run(to + r * row, width);
+  }
+  to += first * row; from += first * by_row; rows = end - first;
   long l = low;
   if (by_lane == 1) {
-    for (long r = 0; r < rows; r++) {
-      for (l = low; l + LANES <= high; l += LANES) store(to + r * row + l, get(from + r * by_row + l));
-      if (l < high && high - low >= LANES) store(to + r * row + high - LANES, get(from + r * by_row + high - LANES));
-      else for (; l < high; l++) to[r * row + l] = real(from[r * by_row + l]);
-    }
+    for (long r = 0; r < rows; r++) copy_run(to + r * row + low, from + r * by_row + low, high - low);
     return;
   }
   if (by_row == 1 && rows >= LANES)
