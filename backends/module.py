@@ -7,7 +7,7 @@ optional inputs. Parameters lie under their declared keys (`dwconv.weight` in a 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import Any, Protocol
 
@@ -161,7 +161,10 @@ class PlaitModule(nn.Module):
         raise NotYet(f"`{self.program.name}` has no deploy form that plait can make a module of")
 
     def extra_repr(self) -> str:
-        first = show(self.program).split("\n", 1)[0]
+        optional = self._plans.optional
+        program = self.program
+        inputs = tuple(replace(each, optional=each.leaf.name in optional) for each in program.inputs)
+        first = show(replace(program, inputs=inputs)).split("\n", 1)[0]
         return first.removeprefix("mixer ").removesuffix(":")
 
     def _mode(self) -> str:

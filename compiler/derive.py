@@ -28,6 +28,7 @@ from ..dsl.program import (
     Declaration,
     Form,
     Leaf,
+    Library,
     Map,
     OnGradient,
     Otherwise,
@@ -288,5 +289,5 @@ def _paths(form: Form) -> tuple[Form, ...]:
 
 
 def _not_yet(form: Form) -> NotYet:
-    name = type(form).__name__.lower()
+    name = form.op if isinstance(form, Library) else type(form).__name__.lower()
     return NotYet(f"the gradient of `{name}` is not derived yet", at=form.span, label=f"this is `{name}`")

@@ -88,7 +88,7 @@ def half_of_memory() -> int:
 
 
 def not_yet(form: Form) -> NotYet:
-    name = type(form).__name__.lower()
+    name = form.op if isinstance(form, Library) else type(form).__name__.lower()
     return NotYet(
         f"the reference interpreter does not run `{name}` yet", at=form.span, label=f"this is `{name}`"
     )

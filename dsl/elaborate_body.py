@@ -13,6 +13,7 @@ from .elaborate_statements import Site, perform
 from .elaborate_values import ManySteps, Special, Values
 from .errors import PlaitError, raise_all
 from .header import HeaderAxis
+from .mentions import unused_axes
 from .mistakes import AxisSizeMismatch, InvalidHeader
 from .ops import Kind
 from .outputs import fitting
@@ -87,6 +88,7 @@ class Body:
         self._enter_inputs(all_of_them=True)
         outputs = tuple(self._outputs())
         raise_all(self.trace.mistakes)
+        raise_all(list(unused_axes(self.ast)))
         self._check_sizes()
         updates = tuple(self.trace.updates.values())
         roots = [*(output.value for output in outputs), *(update.value for update in updates)]

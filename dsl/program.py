@@ -26,7 +26,8 @@ computed at construction), never of names, places or spelling. Two derived facts
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from contextvars import ContextVar
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from hashlib import blake2b
 from itertools import count
@@ -81,7 +82,13 @@ def fresh_axis(name: str, lo: Form, size: Form, how: How, span: Span | None = No
     return Axis(name, next(_serials), lo, size, how, span)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+MOST_SHOWN = 6
+"""How many forms in each other a `repr` shows."""
+
+_shown: ContextVar[int] = ContextVar("plait_shown", default=0)
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Form:
     """Base of the forms."""
 
@@ -105,6 +112,18 @@ class Form:
     def __hash__(self) -> int:
         return hash(self.digest)
 
+    def __repr__(self) -> str:
+        """Down to `MOST_SHOWN` forms in each other: a program may be thousands deep."""
+        depth = _shown.get()
+        if depth == MOST_SHOWN:
+            return f"{type(self).__name__}(...)"
+        token = _shown.set(depth + 1)
+        try:
+            parts = [f"{each.name}={getattr(self, each.name)!r}" for each in fields(self) if each.repr]
+        finally:
+            _shown.reset(token)
+        return f"{type(self).__name__}({', '.join(parts)})"
+
 
 def _identity(item: object) -> object:
     if isinstance(item, Form):
@@ -114,7 +133,7 @@ def _identity(item: object) -> object:
     return item.key if isinstance(item, Axis) else item
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Const(Form):
     """A number or a truth value. `written` is how the author wrote it (`radius*radius`)."""
 
@@ -127,7 +146,7 @@ class Const(Form):
         self._seal((), kinds[type(value)], type(value).__name__, repr(value))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Size(Form):
     """The number of indices of an axis."""
 
@@ -137,7 +156,7 @@ class Size(Form):
         self._seal((), "int", self.axis)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Coordinate(Form):
     """The index itself: the value over `axis` that is i at i."""
 
@@ -147,7 +166,7 @@ class Coordinate(Form):
         self._seal((self.axis,), "int", self.axis)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Leaf(Form):
     """A tensor from outside: an input, a parameter, a buffer, a draw; or a variable bound by
     `Scan` (the previous value) or `OnGradient` (the cotangent).
@@ -166,7 +185,7 @@ class Leaf(Form):
         self._seal(self.over, self.declared, self.role, self.name, self.over, self.declared, self.ranges_over)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Map(Form):
     """A scalar operation of `dsl.ops`, strict in absence."""
 
@@ -185,7 +204,7 @@ def map_kind(op: str, args: tuple[Form, ...]) -> Kind | str:
     return OPS[op].rule(tuple(arg.kind for arg in args))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class When(Form):
     predicate: Form
     value: Form
@@ -195,7 +214,7 @@ class When(Form):
         self._seal((*self.value.axes, *self.predicate.axes), kind, self.predicate, self.value)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Otherwise(Form):
     value: Form
     fallback: Form
@@ -209,7 +228,7 @@ class Otherwise(Form):
 Indices = tuple[tuple[Axis, Form], ...]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class At(Form):
     """Simultaneous substitution of indices: shift, stride, flip, split, merge, gather."""
 
@@ -224,7 +243,7 @@ class At(Form):
         self._seal((*kept, *new), self.value.kind, self.value, ordered)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Place(Form):
     """The transpose of `At`. The axes of the result are the replaced ones, then `keep`."""
 
@@ -248,7 +267,7 @@ class Piece:
     axes: tuple[Axis, ...]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Reduce(Form):
     """`component` picks the axis that an argmax answers for; axes are listed in the order that
     decides ties (first in row-major order)."""
@@ -274,7 +293,7 @@ class Carry:
     step: Form
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Scan(Form):
     """Carry number `component` at every index of `axis` (`last`: only the final one). A lane where
     `until` holds keeps its carry for ever."""
@@ -294,7 +313,7 @@ class Scan(Form):
         self._seal((*(() if self.last else (self.axis,)), *axes), previous.kind, *facts)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Library(Form):
     """A named algorithm over whole axes: `fft`, `solve`, `sort_indices`, `topk_indices`.
     `over` are the axes that it works on, `new` those that it makes in their place."""
@@ -310,7 +329,7 @@ class Library(Form):
         self._seal((*kept, *self.new), self.result, self.op, self.args, self.over, self.new)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class AsIf(Form):
     value: Form
     surrogate: Form
@@ -319,7 +338,7 @@ class AsIf(Form):
         self._seal(self.value.axes, self.value.kind, self.value, self.surrogate)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class OnGradient(Form):
     value: Form
     cotangent: Leaf
@@ -329,7 +348,7 @@ class OnGradient(Form):
         self._seal(self.value.axes, self.value.kind, self.value, self.cotangent, self.rule)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Jvp(Form):
     """The derivative of `value` along `tangents`, one for each of the earlier values `at`."""
 
@@ -341,7 +360,7 @@ class Jvp(Form):
         self._seal(self.value.axes, self.value.kind, self.value, self.at, self.tangents)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Vjp(Form):
     """The pullback of `cotangent` through `value` to the earlier value `at`."""
 

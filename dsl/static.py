@@ -7,12 +7,14 @@ what is computed from it print as written (`radius * radius`). The value alone h
 from __future__ import annotations
 
 import numbers
-import operator
 from collections.abc import Callable
 from typing import Any
 
+from .arithmetic import MOST_BITS, SCALAR_OPS
 from .build import apply
 from .errors import CompilerFault
+from .mistakes import InvalidArgument
+from .position import user_span
 from .program import Const, Scalar
 from .source import Span
 
@@ -74,13 +76,11 @@ def int_of(form: Const) -> int:
 
 
 def _binary(name: str, reflected: bool) -> Callable[[Any, Any], Any]:
-    plain: Callable[[Any, Any], Any] = getattr(operator, name)
-
     def method(self: StaticInt | StaticFloat, other: object) -> object:
         if not isinstance(other, int | float):
             return NotImplemented
         first, second = (other, self) if reflected else (self, other)
-        value = plain(_bare(first), _bare(second))
+        value = _computed(name, _bare(first), _bare(second))
         left, right = constant(first), constant(second)
         if left is None or right is None or "bool" in (left.kind, right.kind) or isinstance(value, complex):
             return value
@@ -88,6 +88,19 @@ def _binary(name: str, reflected: bool) -> Callable[[Any, Any], Any]:
         return static(value, folded.written if isinstance(folded, Const) else None)
 
     return method
+
+
+def _computed(name: str, first: float, second: float) -> Any:
+    """What Python's operator gives. Raises InvalidArgument for a whole number that is no size of anything:
+    a tower of powers would take Python for ever."""
+    try:
+        return SCALAR_OPS[_OPERATORS[name]](first, second)
+    except OverflowError:
+        if isinstance(first, float) or isinstance(second, float):
+            raise
+        raise InvalidArgument(
+            f"this constant would have more than {MOST_BITS} bits", at=user_span(), label="too large"
+        ) from None
 
 
 def _negative(self: StaticInt | StaticFloat) -> Scalar:

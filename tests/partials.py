@@ -101,7 +101,7 @@ def not_yet_forms() -> dict[str, Form]:
     previous = Leaf("bound", "previous", (H,))
     return {
         "scan": Scan(H, (Carry(previous, Const(0.0), build.apply("add", previous, x)),)),
-        "library": Library("sort_indices", (x,), (H,), (W,), "int"),
+        "sort_indices": Library("sort_indices", (x,), (H,), (W,), "int"),
         "jvp": Jvp(build.apply("exp", x), (x,), (x,)),
         "vjp": Vjp(build.apply("exp", x), x, x),
     }

@@ -23,6 +23,7 @@ from plait.dsl.mistakes import (
     UnknownArgument,
     UnknownAxis,
     UnknownName,
+    UnusedName,
 )
 from plait.dsl.parse import parse_text
 from plait.dsl.program import Const, Program, Scalar, When
@@ -55,6 +56,26 @@ def lines(program: Program) -> list[str]:
 
 
 # --- all mistakes together
+
+
+@pytest.mark.parametrize(
+    ("statement", "unused"),
+    [("near dh, dw: 3", "dw"), ("axis n: size(h)", "n"), ("span i: 0, 2", "i"), ("like g: h", "g")],
+)
+def test_an_axis_that_nothing_mentions_is_unused(statement: str, unused: str) -> None:
+    read = "x[h: h + dh] otherwise 0.0" if "dh" in statement else "x"
+    text = (
+        f"mixer f(x[b, h]) -> o[b]:\n  {statement}\n  o = sum[h{', dh' if 'dh' in statement else ''}]({read})"
+    )
+    found = mistake(text)
+    assert type(found) is UnusedName
+    assert found.message == f"axis `{unused}` is made in `f` and never used"
+    assert found.span is not None
+    assert text[found.span.start : found.span.end] == unused
+
+
+def test_an_axis_in_a_size_is_used() -> None:
+    assert read("mixer f(x[h]) -> o[h]:\n  axis n: 2\n  o = x * size(n)").outputs
 
 
 def test_all_mistakes_of_a_text_are_told_together() -> None:

@@ -285,3 +285,12 @@ def test_a_buffer_that_is_read_and_updated_keeps_its_gradient() -> None:
     out.sum().backward()
     assert x.grad is not None and torch.equal(x.grad, 2 * 2 * x.detach())
     assert module.scale.item() == 4
+
+
+def test_a_module_shows_which_inputs_are_optional() -> None:
+    @mixer("x[h], gain[h]? -> y[h]")
+    def scaled(x, gain):
+        return x if gain is None else x * gain
+
+    assert str(scaled_module := make_module(scaled)) == "PlaitModule(scaled(x[h], gain[h]?) -> y[h])"
+    assert scaled_module(torch.ones(2)).tolist() == [1.0, 1.0]

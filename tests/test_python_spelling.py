@@ -849,3 +849,27 @@ def test_a_definition_is_checked_in_both_modes_and_without_optional_inputs() -> 
         def around(x):
             y = moded(x)
             return y.sum(d) if "mul" in shown(y.form) else y
+
+
+def test_a_tower_of_powers_of_a_static_number_ends() -> None:
+    """Before, Python computed it for ever."""
+
+    @mixer("x[h] -> y[h]")
+    def towering(x, *, n: int):
+        return x * n**n**n
+
+    with pytest.raises(InvalidArgument, match="this constant would have more than 4096 bits") as caught:
+        towering.program(n=9)
+    assert "return x * n**n**n" in str(caught.value)
+    assert str(towering.program(n=2)).endswith("y = x * n ** n ** n")
+    with pytest.raises(InvalidArgument, match="more than 4096 bits"):
+        towering.program(n=2**2000 * 2**2000)
+
+
+def test_a_float_that_overflows_stays_pythons() -> None:
+    @mixer("x[h] -> y[h]")
+    def squared(x, *, scale: float):
+        return x * scale**2
+
+    with pytest.raises(OverflowError):
+        squared.program(scale=1e308)

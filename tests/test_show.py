@@ -457,3 +457,15 @@ def test_three_hundred_parentheses_of_text() -> None:
 @settings(max_examples=100)
 def test_every_program_comes_back_from_its_text(given_program: Program) -> None:
     returned(given_program)
+
+
+def test_a_deep_form_has_a_short_repr() -> None:
+    """Before, it ended in a RecursionError, as a debugger or a failing assert would."""
+    h = Axis("h")
+    value: Form = Leaf("input", "x", (h,))
+    for _ in range(5000):
+        value = build.apply("add", value, build.reduce("sum", [(value, (h,))]))
+    assert repr(value).startswith("Map(op='add', args=(Map(op='add', ")
+    assert "Map(...)" in repr(value)
+    assert len(repr(value)) < 50_000
+    assert repr(Const(2)) == "Const(value=2, written=None)"
