@@ -144,7 +144,7 @@ class TileLowering(Lowering):
         if not set(axes) & set(offsets):
             return value if not set(axes) & set(self.lanes) else None
         resident = [each.name for each in self.locals]
-        if not isinstance(value, str) or set(axes) & set(self.lanes):
+        if not isinstance(value, str) or set(axes) & {*self.lanes, *self.wide}:
             return None
         index = tuple(offsets.get(axis, axis) for axis in axes if axis in resident)
         return self.builder.take(value, index, resident, kind)

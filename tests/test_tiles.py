@@ -85,6 +85,10 @@ PROGRAMS: dict[str, tuple[str, dict[str, tuple[int, ...]]]] = {
         "mixer f(x[h]) -> y[h]:\n  near dh: 1\n  y = (sum[dh](x[h+dh+9]) otherwise 7) + count[dh](x[h+dh+2])\n",
         {"x": (13,)},
     ),
+    "scores of a window": (
+        "mixer f(x[h, d], g[h, d]) -> y[h]:\n  near dh: 1\n  s = sum[d](g * x[h+dh])\n  y = sum[dh](exp(s))\n",
+        {"x": (9, 6), "g": (9, 6)},
+    ),
     "a ring": (
         "mixer f(x[c, h, w]) -> y[c, h, w]:\n  near dh, dw: 1\n  param k[c, dh, dw]\n"
         "  y = sum[dh, dw](k * x[h: (h + dh) % size(h), w: (w + dw) % size(w)])\n",
