@@ -270,3 +270,14 @@ def test_many_sizes_do_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> N
     assert walk(range(20, 220)) <= before
     assert len(compiled._prepared) <= 16 and len(compiled._executables) == 1
     assert close(ours(tokens(1, 500)), torchs(tokens(1, 500)))
+
+
+def test_what_the_face_shows() -> None:
+    """A module of the face: its header, its program as text that reads back, the report of its kernels."""
+    ours, _ = twins()
+    shown: Any = ours
+    assert repr(ours).splitlines()[:2] == ["PlaitModule(", "  mixed(x[b, h, c=5]) -> y[b, h, c]"]
+    assert plait.parse(str(shown.program)).program() == shown.program
+    ours(tokens())
+    report = str(shown.explain())
+    assert report.startswith("mixed: ") and "kernel" in report and "operations" in report
