@@ -153,7 +153,7 @@ def test_multi_head_self_attention_is_torchs(heads: int, bias: bool) -> None:
             state: dict[str, Tensor] = dict(self.named_parameters())
             return torch.func.functional_call(official, state, (x, x, x))[0]
 
-    agree(mixed, Selfish(), random(2, 5, 6), chain=4, kernels=bias, c=6)
+    agree(mixed, Selfish(), random(2, 5, 6), kernels=bias, c=6)
 
 
 def test_self_attention_of_a_map_with_a_table_of_biases() -> None:
@@ -181,7 +181,7 @@ def test_self_attention_of_a_map_with_a_table_of_biases() -> None:
             y = (q @ k.mT * 2**-0.5 + bias).softmax(-1) @ v
             return self.proj(y.transpose(1, 2).reshape(x.shape))
 
-    agree(mixed, Window(), random(2, 2, 3, 4), chain=4, c=4)
+    agree(mixed, Window(), random(2, 2, 3, 4), c=4)
 
 
 def test_keys_are_one_axis_for_each_of_the_tokens() -> None:
