@@ -356,6 +356,31 @@ def an_array_read_again_by_rows() -> Case:
     return k.case("again")
 
 
+def the_last_statement_reads_all_rows() -> Case:
+    """Sums over j of exp(m[j] x[j]) x[i], carried: what is written for one i must leave what is read for
+    the next one, also where it is the last that reads it."""
+    k = Sketch({"T": 19})
+    k.input("x", 6, 19)
+    k.input("m", 6)
+    k.output("o", 19)
+    k.tiled("t", "T", 16)
+    k.local("i", 6)
+    k.local("j", 6)
+    k.load("X", "x", "i", "t", mask="t.valid")
+    k.load("Y", "x", "j", "t", mask="t.valid")
+    k.load("M", "m", "j")
+    k.let("MY", "mul", "M", "Y")
+    with k.stream([StreamAxis("s", 0, 2, 1)], [Carry("acc", 0.0, "more", ("i", "t"), "real")]):
+        k.let("Es", "mul", "MY", "s")
+        k.let("E", "exp", "Es")
+        k.let("EX", "mul", "E", "X")
+        k.fold("f", "sum", "EX", "j")
+        k.let("more", "add", "acc", "f")
+    k.fold("r", "sum", "acc", "i")
+    k.store("o", "t", value="r", mask="t.valid")
+    return k.case("last")
+
+
 def subnormal_and_endless() -> Case:
     """Infinities, NaN, the least subnormal: through transposes, folds and stores as they are."""
     data = torch.tensor([1e-45, -0.0, float("inf"), float("nan"), -1e38, 3e38, 1.0])
@@ -390,5 +415,6 @@ TILED: tuple[Callable[[], Case], ...] = (
     folds_of_numbers,
     products_by_heads,
     an_array_read_again_by_rows,
+    the_last_statement_reads_all_rows,
     subnormal_and_endless,
 )

@@ -46,8 +46,8 @@ class Dots(Groups):
             to = self._offset(reals(slot, result), result, (*repeated, *row_loops))
             counts = f"{self._counts(rows)}, {self._counts(over)}"
             by = f"{source}, {by_row}, {by_entry}"
-            head = f"dot<{self.target.block_rows}, {self._vectors_of_block()}, WIDTH, {init}>"
-            self.out.add(f"{head}({by}, {from_}, {to}, {scale}, {counts});")
+            head = f"dot<{self.target.block_rows}, {self._vectors_of_block()}, WIDTH>"
+            self.out.add(f"{head}({by}, {from_}, {to}, {init}, {scale}, {counts});")
 
     def _vectors_of_block(self) -> int:
         most = min(self.target.block_vectors, self.vectors)

@@ -46,8 +46,9 @@ class Fills(Scope):
 
     # --- filling
 
-    def fill(self, load: Load, array: str, rows: Rows, lanes: bool) -> None:
-        """Write a load to an array over `rows`, and over the lanes if it has them."""
+    def fill(self, load: Load, array: str, rows: Rows, lanes: bool, then: str | None = None) -> None:
+        """Write a load to an array over `rows`, and over the lanes if it has them; one step along the axis
+        `then` is filled next."""
         around = self.wide_lanes if lanes else ()
         if not (rows or around):
             self.out.add(f"*({array}) = {self.operand(load.name).code};")
@@ -72,7 +73,9 @@ class Fills(Scope):
             first, end = self._rows_that_exist(parts, across, places)
             count, row = (self.count(across), distances[across]) if across else ("1", 0)
             where = f"{to}, {row}, {source}, {by_row}, {strides.get(run, '0')}"
-            self.out.add(f"fill({where}, {count}, {first}, {end}, {low}, {high}, {self.layout.tiles[run]});")
+            ahead = f", {self._stride(load.buffer, load.index, then)}" if then else ""
+            ranges = f"{count}, {first}, {end}, {low}, {high}, {self.layout.tiles[run]}{ahead}"
+            self.out.add(f"fill({where}, {ranges});")
 
     def _rows_that_exist(
         self, parts: Sequence[Operand], across: str | None, places: Mapping[str, str]

@@ -135,13 +135,14 @@ class Groups(Stencils):
     # --- arrays
 
     def _outlast(self, root: Nest, end: int) -> None:
-        """Values that are read otherwise than entry by entry keep their arrays until the group ends: by
-        a fold over other rows, and by stores that are drained after it."""
+        """Values that are read otherwise than entry by entry keep their arrays until the group has ended: by
+        a fold over other rows, and by stores that are drained after it. The group's last statement is too
+        early: it may be written to an array inside the loops that read."""
         for member in root.members():
             for name in member.reads:
                 other = set(self._rows_of(name)) != set(member.loops) or isinstance(member.statement, Store)
                 if name in self.layout.last_use and other:
-                    self.layout.last_use[name] = max(end, self.layout.last_use[name])
+                    self.layout.last_use[name] = max(end + 1, self.layout.last_use[name])
 
     def _fill_kept(self, root: Nest, start: int) -> None:
         """Loads that are kept in arrays are filled before anything else."""
@@ -200,12 +201,11 @@ class Groups(Stencils):
         members = list(root.members())
         folds = max((_open(m, root) for m in members), default=0)
         folds += sum(self.horizontal(m.statement) for m in members)
-        loads = any(isinstance(m.statement, Load | Store | Take) and m.loops for m in members)
         slow = any(isinstance(m.statement, Let) and m.statement.op in SLOW for m in members)
-        if slow or not (folds or loads):
-            return 1
         if not folds:
-            return vectors
+            return vectors if any(m.loops for m in members) else 1
+        if slow:
+            return 1
         takes = any(isinstance(m.statement, Take) for m in members)  # whose tile is filled in every pass
         most = MOST_VECTORS if folds <= 2 or takes else MOST_VECTORS // 2
         return next(n for n in range(min(most, vectors), 0, -1) if vectors % n == 0)
@@ -237,6 +237,8 @@ class Groups(Stencils):
 
     def _loop(self, inner: Nest) -> None:
         assert inner.axis is not None
+        if all(member.name in self.group_state.filled for member in inner.members()):
+            return
         for fold in inner.folds:
             self.start_fold(fold)
         if not self.stencil(inner):

@@ -73,7 +73,8 @@ class Takes(Fills):
             if self.contracted.get(source) == inner.axis:
                 load = self.layout.definitions[source]
                 assert isinstance(load, Load)
-                self.fill(load, self.resident[source], self.resident_rows(source), False)
+                rows = self.resident_rows(source)
+                self.fill(load, self.resident[source], rows, False, inner.axis)
 
     # --- takes
 

@@ -65,8 +65,8 @@ INLINE void clear_run(real *to, long n) {
   else for (; l < n; l++) to[l] = 0;
 }
 // to[r][l] = from[r * by_row + l * by_lane] where first <= r < end and low <= l < high, and 0 elsewhere in `rows` and `width`; `row` is the
-// distance of rows in `to`
-template <class T> static __attribute__((noinline)) void fill(real *to, long row, const T *from, long by_row, long by_lane, long rows, long first, long end, long low, long high, long width) {
+// distance of rows in `to`. What lies `ahead` is asked for early: it is read next, and memory of another plane is not where hardware looks.
+template <class T> static __attribute__((noinline)) void fill(real *to, long row, const T *from, long by_row, long by_lane, long rows, long first, long end, long low, long high, long width, long ahead = 0) {
   first = first < 0 ? 0 : first; end = end > rows ? rows : end; low = low < 0 ? 0 : low; high = high > width ? width : high;
   if (high <= low || end <= first) low = high = first = end = 0;
   if (low > 0 || high < width || first > 0 || end < rows) {
@@ -76,7 +76,10 @@ template <class T> static __attribute__((noinline)) void fill(real *to, long row
   to += first * row; from += first * by_row; rows = end - first;
   long l = low;
   if (by_lane == 1) {
-    for (long r = 0; r < rows; r++) copy_run(to + r * row + low, from + r * by_row + low, high - low);
+    for (long r = 0; r < rows; r++) {
+      if (ahead) { __builtin_prefetch(from + ahead + r * by_row + low); __builtin_prefetch(from + ahead + r * by_row + high - 1); }
+      copy_run(to + r * row + low, from + r * by_row + low, high - low);
+    }
     return;
   }
   if (by_row == 1 && rows >= LANES)
@@ -118,13 +121,18 @@ template <class T> static __attribute__((noinline)) void drain(const real *from,
     for (long r = 0; r < rows; r++) to[r * by_row + i * by_lane] = from[r * row + i];
 }
 // C[r][lanes] = sum_k A[r * by_row + k * by_entry] * B[k][lanes] (+ C[r][lanes] * scale[lanes]): R rows by W vectors stay in registers, A is
-// read in place by broadcast. Rows of B and C are M apart; INIT says how C starts (0: at nothing, 1: at C, 2: at C * scale).
-template <int R, int W, int M, int INIT> INLINE void block(const real *A, long by_row, long by_entry, const real *B, real *C, const vec *scale, long K) {
+// read in place by broadcast. Rows of B and C are M apart; `init` says how C starts (0: at nothing, 1: at C, 2: at C * scale).
+template <int R, int W, int M> INLINE void block(const real *A, long by_row, long by_entry, const real *B, real *C, int init, const vec *scale, long K) {
   vec c[R][W];
 #pragma GCC unroll 16
   for (int r = 0; r < R; r++)
 #pragma GCC unroll 4
-    for (int w = 0; w < W; w++) c[r][w] = INIT == 0 ? vec{} : INIT == 1 ? load(C + r * M + w * LANES) : load(C + r * M + w * LANES) * scale[w];
+    for (int w = 0; w < W; w++) c[r][w] = vec{};
+  if (init)
+#pragma GCC unroll 16
+    for (int r = 0; r < R; r++)
+#pragma GCC unroll 4
+      for (int w = 0; w < W; w++) c[r][w] = init == 1 ? load(C + r * M + w * LANES) : load(C + r * M + w * LANES) * scale[w];
   for (long k = 0; k < K; k++) {
     vec b[W];
 #pragma GCC unroll 4
@@ -141,13 +149,22 @@ template <int R, int W, int M, int INIT> INLINE void block(const real *A, long b
 #pragma GCC unroll 4
     for (int w = 0; w < W; w++) store(C + r * M + w * LANES, c[r][w]);
 }
-template <int R, int W, int M, int INIT> static void dot(const real *A, long by_row, long by_entry, const real *B, real *C, const vec *scale, long rows, long K) {
-  for (int v = 0; v < M / LANES; v += W) {
-    long r = 0;
-    for (; r + R <= rows; r += R) block<R, W, M, INIT>(A + r * by_row, by_row, by_entry, B + v * LANES, C + r * M + v * LANES, scale + v, K);
-    if constexpr (R > 4) if (r + 4 <= rows) { block<4, W, M, INIT>(A + r * by_row, by_row, by_entry, B + v * LANES, C + r * M + v * LANES, scale + v, K); r += 4; }
-    if constexpr (R > 2) if (r + 2 <= rows) { block<2, W, M, INIT>(A + r * by_row, by_row, by_entry, B + v * LANES, C + r * M + v * LANES, scale + v, K); r += 2; }
-    for (; r < rows; r++) block<1, W, M, INIT>(A + r * by_row, by_row, by_entry, B + v * LANES, C + r * M + v * LANES, scale + v, K);
+// A panel of B, W vectors wide, is taken in parts of so many rows that they stay in the nearest cache: rows M apart share few of its sets.
+constexpr long PANEL = 384;
+template <int R, int W, int M> static void dot(const real *A, long by_row, long by_entry, const real *B, real *C, int init, const vec *scale, long rows, long K) {
+  for (int v = 0; v < M / LANES; v += W, B += W * LANES, C += W * LANES, scale += W) {
+    long done = 0;
+    do {
+      const long k = K - done > PANEL + PANEL / 2 ? PANEL : K - done;
+      const real *a = A + done * by_entry, *b = B + done * M;
+      const int start = done ? 1 : init;
+      long r = 0;
+      for (; r + R <= rows; r += R) block<R, W, M>(a + r * by_row, by_row, by_entry, b, C + r * M, start, scale, k);
+      if constexpr (R > 4) if (r + 4 <= rows) { block<4, W, M>(a + r * by_row, by_row, by_entry, b, C + r * M, start, scale, k); r += 4; }
+      if constexpr (R > 2) if (r + 2 <= rows) { block<2, W, M>(a + r * by_row, by_row, by_entry, b, C + r * M, start, scale, k); r += 2; }
+      for (; r < rows; r++) block<1, W, M>(a + r * by_row, by_row, by_entry, b, C + r * M, start, scale, k);
+      done += k;
+    } while (done < K);
   }
 }
 // One number of all lanes of N vectors
