@@ -67,7 +67,7 @@ def choose_roles(
         outputs = outputs[:-1]
     left = tuple(axis for axis in order if axis not in outputs)
     if schedule.alone and not outputs and not resident and _one_by_one(sums, known, schedule):
-        lanes = _lanes(left, known, schedule.alone, schedule.alone // schedule.run)
+        lanes = _spread(left, known, schedule.alone)
     else:
         lanes = _lanes(left, known, _width(sums, known, resident, schedule), _run(forms, schedule))
     across = None if outputs else _across(sums, stored, known, resident, tuple(lanes), schedule)
@@ -166,6 +166,22 @@ def _lanes(order: tuple[Axis, ...], known: Mapping[Axis, int], width: int, run: 
     if len(found) == 1 or width <= run:
         return {found[-1]: width}
     return {found[-2]: width // run, found[-1]: run}
+
+
+LAST, BEFORE = 32, 8
+"""Neighbours of one lane that computes by itself: along the last axis, and along the one before it."""
+
+
+def _spread(order: tuple[Axis, ...], known: Mapping[Axis, int], width: int) -> dict[Axis, int]:
+    """Lanes along the last axes, no more along one than it has entries, so that short axes fill them."""
+    tiles: dict[Axis, int] = {}
+    for most, axis in zip((LAST, BEFORE, *(width for _ in order)), reversed(order), strict=False):
+        count = extent(axis, known)
+        tile = min(width, most, width if count is None else 1 << max(count - 1, 0).bit_length())
+        if tile > 1 or not tiles:
+            tiles[axis] = tile
+            width //= tile
+    return dict(reversed(tiles.items()))
 
 
 def _outputs(axes: tuple[Axis, ...], known: Mapping[Axis, int], schedule: TileSchedule) -> dict[Axis, int]:
