@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hypothesis
 import pytest
 import torch
 from torch import Tensor
 from torch.func import jvp, vmap
 
 import plait
+from kernel_families import FAMILIES as FAMILIES_DRAWN
 from plait.backends.assemble import Assembler
 from plait.backends.budget import budget
 from plait.backends.compiled import Compiled
@@ -27,6 +29,7 @@ from precisions import (
     program,
     tensors,
 )
+from strategies import Example
 
 NARROW = [torch.bfloat16, torch.float16]
 families = pytest.mark.parametrize("text", FAMILIES, ids=name_of)
@@ -269,3 +272,36 @@ def _counting() -> torch.nn.Module:
         return x - mean
 
     return centred.module(c=7)
+
+
+# --- programs drawn at random
+
+
+@pytest.mark.parametrize("family", ["reductions", "windows", "contractions", "mixed"])
+def test_drawn_programs_differ_by_storage_only(family: str) -> None:
+    """Of any family, at any strides: the results are those of the same numbers in float32, rounded once."""
+
+    @hypothesis.settings(max_examples=2)
+    @hypothesis.given(FAMILIES_DRAWN[family])
+    def check(example: Example) -> None:
+        short = {name: as_stored(tensor, torch.bfloat16) for name, tensor in example.tensors.items()}
+        wide = {name: as_stored(tensor, torch.float32) for name, tensor in short.items()}
+        call = Compiled(example.program, on_unfused="quiet")
+        meant = call.run(wide)
+        for name, found in call.run(short).items():
+            real = meant[name].is_floating_point() and any(
+                each.is_floating_point() for each in short.values()
+            )
+            wanted = meant[name].bfloat16() if real else meant[name]
+            torch.testing.assert_close(found, wanted, rtol=0, atol=0, equal_nan=True)
+
+    check()
+
+
+def as_stored(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """Reals in `dtype`, at the strides that they had."""
+    if not tensor.is_floating_point():
+        return tensor
+    memory = tensor.new_empty(tensor.untyped_storage().nbytes() // tensor.element_size())
+    memory.set_(tensor.untyped_storage(), 0, memory.shape, (1,))
+    return memory.to(dtype).as_strided(tensor.shape, tensor.stride(), tensor.storage_offset())
