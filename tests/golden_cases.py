@@ -12,13 +12,17 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
+import precisions
+from plait.dsl.program import Program
 from plait.stdlib import from_official
+from plait.stdlib.catalogue import find
 
 FOLDER = Path(__file__).resolve().parent / "golden"
 PATHS = sorted(FOLDER.glob("*.safetensors"))
 
-BOUNDS = {torch.float64: 1e-9, torch.float32: 1e-5}
-"""How far a result may be from the recorded one: the norm of the difference over the norm of what was recorded."""
+EXACT = 1e-9
+"""How far a float64 result may be from the recorded one: the norm of the difference over the norm of what was
+recorded."""
 
 ZERO = 1e-12
 """A recorded gradient of a smaller norm is zero but for rounding, and is compared absolutely."""
@@ -50,6 +54,17 @@ class Case:
     def module(self, backend: BackendName, dtype: torch.dtype) -> nn.Module:
         state = {key: tensor.to(dtype) for key, tensor in self.part("param.", "buf.").items()}
         return from_official(self.operator, dict(self.config), state, backend=backend)
+
+    def program(self) -> tuple[Program, dict[str, Tensor]]:
+        """The program that the config asks for, and its tensors by name, in its own layouts."""
+        made = find(self.operator).settle(**{key: self.config[key] for key in self.config if key != "mode"})
+        inputs = self.part("in.")
+        viewed = inputs if made.views is None else made.views(inputs)
+        return made.mixer.program(**made.given), {**viewed, **self.part("param.", "buf.")}
+
+    def bound(self, dtype: torch.dtype) -> float:
+        """How far a result of `dtype` may be off: the budget of the way through the program, for gradients too."""
+        return EXACT if dtype == torch.float64 else precisions.bound(*self.program(), dtype)
 
 
 def load(path: Path) -> Case:
@@ -100,9 +115,11 @@ def errors(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dict[
     return wrong
 
 
-def agree(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], dtype: torch.dtype) -> None:
+def agree(
+    found: Mapping[str, Tensor], expected: Mapping[str, Tensor], dtype: torch.dtype, bound: float = EXACT
+) -> None:
     """Every expected tensor is there, of the dtype, free of NaN, and within the bound."""
     assert set(found) == set(expected)
     assert {tensor.dtype for tensor in found.values()} == {dtype}
-    wrong = {key: error for key, error in errors(found, expected).items() if not error <= BOUNDS[dtype]}
+    wrong = {key: error for key, error in errors(found, expected).items() if not error <= bound}
     assert not wrong

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from golden_cases import agree, copies, gradient
 from papers_in_torch import MODULES
 from plait.stdlib import from_official
+from plait.stdlib.catalogue import find
+from plait.stdlib.papers.convit import start_locally
 
 Shape = tuple[int, ...]
 
@@ -128,6 +130,65 @@ def test_the_reference(operator: str, config: dict[str, Any], shape: Shape) -> N
     check(operator, config, shape, "reference", torch.float64)
 
 
-@every_config
+def some_quick(number: int) -> list[pytest.MarkDecorator]:
+    """Every third is built in every run, so that each operator is; the others in the slow ones."""
+    return [] if number % 3 == 0 else [pytest.mark.slow]
+
+
+@pytest.mark.parametrize(
+    ("operator", "config", "shape"),
+    [pytest.param(*config, marks=some_quick(number)) for number, config in enumerate(CONFIGS)],
+)
 def test_compiled(operator: str, config: dict[str, Any], shape: Shape) -> None:
     check(operator, config, shape, "cpp", torch.float64)
+
+
+# --- laws of the sheets that no golden case shows
+
+
+def test_local_gpsa_is_a_convolution() -> None:
+    """ConViT with closed content, sharp positions and 9 heads is a 3x3 convolution away from the border."""
+    dim, side = 18, 7
+    module = find("convit-gpsa").mixer.module(c=dim, h=side, w=side, heads=9, backend="reference").double()
+    start_locally(module, strength=50.0)
+    state = dict(module.named_parameters())
+    with torch.no_grad():
+        state["gating_param"].fill_(50.0)
+        state["proj.weight"].normal_()
+    x = torch.randn(2, side * side, dim, dtype=torch.float64)
+    kernel = torch.zeros(dim, dim, 3, 3, dtype=torch.float64)
+    for head in range(9):
+        channels = slice(2 * head, 2 * head + 2)
+        kernel[:, channels, head % 3, head // 3] = state["proj.weight"][:, channels].detach()
+    maps = x.transpose(1, 2).unflatten(-1, (side, side))
+    expected = torch.nn.functional.conv2d(maps, kernel)
+    found = module(x).transpose(1, 2).unflatten(-1, (side, side))[..., 1:-1, 1:-1]
+    assert torch.allclose(found, expected, rtol=1e-9, atol=1e-9)
+
+
+def test_stripes_do_not_see_each_other() -> None:
+    """CSWin: permuting whole vertical stripes permutes the output of the first branch, LePE included."""
+    module, x = drawn(*CONFIGS[11])
+    stripes = torch.randperm(6)
+    state = {key: tensor.detach() for key, tensor in module.state_dict().items()}
+    ours = from_official("cswin-lepe", CONFIGS[11][1], state, backend="reference")
+    moved = x.unflatten(2, (6, 6))[:, :, :, stripes].flatten(2, 3)
+    expected = ours(x).unflatten(1, (6, 6))[:, :, stripes].flatten(1, 2)
+    assert torch.allclose(ours(moved), expected, rtol=0, atol=1e-12)
+
+
+def test_pooling_of_a_constant_is_zero() -> None:
+    """MetaFormer's mean is over the pixels that exist, so that borders are no darker."""
+    module = from_official("metaformer-pooling", {"pool_size": 5}, {}, backend="reference")
+    assert module(torch.full((1, 3, 4, 2), 0.7, dtype=torch.float64)).abs().max() < 1e-15
+
+
+def test_a_block_without_scale_shifts_with_its_input() -> None:
+    """ConvNeXt is equivariant to shifts away from a border of 3 pixels."""
+    plain, _ = drawn("convnext-block", {"dim": 2, "layer_scale_init_value": 0}, (1, 2, 1, 1))
+    module = from_official(
+        "convnext-block", {"dim": 2, "layer_scale_init_value": 0}, plain.state_dict(), backend="cpp"
+    )
+    x = torch.randn(1, 2, 11, 12, dtype=torch.float64)
+    inner = module(x)[..., 4:-3, 3:-3]
+    assert torch.allclose(module(x[..., 1:, :])[..., 3:-3, 3:-3], inner, rtol=0, atol=1e-12)

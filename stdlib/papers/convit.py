@@ -6,6 +6,7 @@ Official code: facebookresearch/convit, convit.py.
 from __future__ import annotations
 
 from math import isqrt
+from typing import TYPE_CHECKING
 
 from ... import AxisValue, Value, axes, axis, layer, mixer, param, require, sigmoid, softmax, trunc_normal
 from ..attention import attention
@@ -14,6 +15,9 @@ from ..linears import linear, mlp
 from ..norms import layer_norm
 from ..settings import demand, demand_positive, demand_rate
 from ..stochastic import drop_path
+
+if TYPE_CHECKING:
+    from torch import nn
 
 b, n, c, h, w = axes("b n c h w")
 TRUNCATED = trunc_normal(0.02)
@@ -95,6 +99,31 @@ def convit_block_without_gpsa(
     normed = layer_norm(x, c, eps=eps, name="norm1")
     mixed = self_attention(normed, *heads_of(heads), scale=scale, bias=bias, name="attn")
     return feed_forward(x + drop_path(mixed, b, rate=drop_rate, name="drop_path1"), hidden, eps, drop_rate)
+
+
+# --- how it starts
+
+
+def start_locally(attention: nn.Module, *, strength: float = 1.0) -> None:
+    """Let each head look at one neighbour: K * K heads, K = floor(sqrt(heads)), start as a K x K convolution.
+
+    `attention` is a GPSA module, or the `attn` of a block. The values become the identity, and head `i + K * j`
+    looks at row offset `i - centre` and column offset `j - centre`, the more sharply the larger `strength`; heads
+    beyond K * K keep their weights. Paper: equation 9 and section 3, convolutional initialisation. Code:
+    `GPSA.local_init`.
+    """
+    import torch  # not at the top: who lists the catalogue needs no torch
+
+    tensors = dict(attention.named_parameters())
+    along, values = tensors["pos_proj.weight"], tensors["v.weight"]
+    side = isqrt(along.shape[0])
+    centre = (side - 1) / 2 if side % 2 == 0 else side // 2
+    with torch.no_grad():
+        values.copy_(torch.eye(values.shape[0]))
+        for i in range(side):
+            for j in range(side):
+                features = torch.tensor([2 * (j - centre), 2 * (i - centre), -1.0])
+                along[i + side * j] = strength * features
 
 
 # --- official configs
