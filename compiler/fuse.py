@@ -161,11 +161,26 @@ class Fusion:
             if isinstance(match, str):
                 if match:
                     self.refused[root] = match
+            elif not self._whole(match):
+                self.refused[root] = "queries or keys may be absent at some channels"
             elif set(form.axes) == set(root.axes):
                 found.append(match)
             else:
                 self.refused[root] = "the softmax sum has other axes than the result"
         return found[0] if len(found) == 1 else None
+
+    def _whole(self, match: Attention) -> bool:
+        """Whether every channel of queries and keys exists: a stream takes the product over all of them."""
+        key, query = match.key_side, match.query
+        if key is None or query is None:
+            return True
+        channels = set(match.channels)
+        moved = (
+            axis
+            for axis, index in key.indices.items()
+            if set(index.axes) & channels and index != Coordinate(axis)
+        )
+        return next(moved, None) is None and self.total.of(key.form) and self.total.of(query)
 
     def _stream_reads(self, root: Form, match: Attention) -> list[tuple[Form, str]]:
         reads = [(form, "keys and values are read in place") for form in must_store(match)]

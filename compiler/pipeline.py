@@ -29,7 +29,7 @@ from .simplify import simplify
 from .stream import stream_kernel
 from .tiles import tile_kernel
 from .to_fx import to_fx
-from .total import Totality
+from .total import Totality, count_by_sizes
 from .written import Written
 
 Dump = Callable[[str, object], None]
@@ -50,6 +50,11 @@ class State:
 
 def _simplify(state: State) -> object:
     state.program = simplify(state.program)
+    return state.program
+
+
+def _count(state: State) -> object:
+    state.program = count_by_sizes(state.program)
     return state.program
 
 
@@ -87,6 +92,7 @@ class Step:
 
 STEPS: tuple[Step, ...] = (
     Step("simplify", _simplify),
+    Step("count", _count),
     Step("to_fx", _to_fx, _check_graph),
     Step("fuse", _fuse, _check_fused),
 )

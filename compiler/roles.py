@@ -93,7 +93,8 @@ def _across(
     (piece,) = sums[0].pieces
     streamed = tuple(axis for axis in piece.axes if axis not in resident)
     beside = neighbours(piece.value, stored)
-    if not streamed or (lanes and (lanes[-1] in beside or not beside & set(streamed))):
+    fits = bool(lanes) and (extent(lanes[-1], known) or schedule.run) >= schedule.run
+    if not streamed or (lanes and (not beside & set(streamed) or (fits and lanes[-1] in beside))):
         return None
     last = tuple(axis for axis in streamed if axis in beside)[-1:]
     order = (*(axis for axis in streamed if axis not in last), *last)

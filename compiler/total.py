@@ -6,10 +6,13 @@ What is total needs no mask, no bool beside it in memory, and a count of it is a
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial, reduce
 
+from ..dsl.build import apply, size
 from ..dsl.ops import TOTAL_REDUCTIONS
 from ..dsl.presence import Presence, conjunction, terms
 from ..dsl.program import (
+    BATCH,
     AsIf,
     Const,
     Coordinate,
@@ -26,6 +29,8 @@ from ..dsl.program import (
 from ..dsl.prove import QUICK, Prover
 from ..dsl.requirements import prover_of
 from ..dsl.size_forms import is_batch, program_axes
+from .conditions import Conditions, optional_leaves
+from .simplify import Rewriter, rewrite_program
 
 MOST_PROOFS = 60
 """Questions that a plan asks the prover; what it does not ask counts as open."""
@@ -68,6 +73,26 @@ class Totality:
             optional = frozenset(d.leaf for d in self.program.declarations if d.optional)
             self._prover, self._presence = prover, Presence(optional, settle)
         return self._prover, self._presence
+
+
+def count_by_sizes(program: Program) -> Program:
+    """count[k](x) -> size(k) in every map, where x is present everywhere: nothing is left to count."""
+    total = Totality(program)
+
+    def size_of(form: Form) -> Form:
+        if not isinstance(form, Reduce) or form.op != "count" or any(BATCH in p.axes for p in form.pieces):
+            return form
+        if not all(total.of(piece.value) for piece in form.pieces):
+            return form
+        products = (reduce(partial(apply, "mul"), map(size, p.axes), Const(1)) for p in form.pieces)
+        return reduce(partial(apply, "add"), products)
+
+    def rule(form: Form, _conditions: Conditions) -> Form | None:
+        """f(count[k](x), y) -> f(size(k), y); the engine refuses it where y lacks an axis of x."""
+        return Map(form.op, tuple(map(size_of, form.args))) if isinstance(form, Map) else None
+
+    conditions = Conditions(optional_leaves(program))
+    return rewrite_program(program, Rewriter({Map: (rule,)}, conditions))
 
 
 def always_present(form: Form) -> bool:
