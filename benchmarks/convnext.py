@@ -1,0 +1,109 @@
+"""Depthwise 7x7 + LayerNorm and the ConvNeXt block, beside eager PyTorch and torch.compile.
+
+    python -m benchmarks.convnext [--save]
+
+Forward, float32, 4x96x56x56, channels first as in the official code, on the threads that torch has. Both
+peers run the official block: depthwise convolution, permute to channels last, LayerNorm, two linear maps
+around GELU, layer scale, permute back, residual. The peers also get channels-last memory, and the better
+of the two counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from plait import Value, axes, mixer
+from plait.stdlib.convolutions import depthwise_convolution
+from plait.stdlib.norms import layer_norm
+from plait.stdlib.papers.convnext import convnext_block
+
+from .timing import Row, compare, save, show
+
+SHAPE = (4, 96, 56, 56)
+b, c, h, w = axes("b c h w")
+
+
+@mixer("x[b, c, h, w] -> out[b, c, h, w]")
+def depthwise_norm(x: Value) -> Value:
+    """A depthwise 7x7 with a border of zeros, then LayerNorm over channels."""
+    u = depthwise_convolution(x, c, (h, w), 7, name="dwconv")
+    return layer_norm(u, c, eps=1e-6, name="norm")
+
+
+class DepthwiseNorm(nn.Module):
+    """The same in PyTorch."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.dwconv = nn.Conv2d(width, width, 7, padding=3, groups=width)
+        self.norm = nn.LayerNorm(width, eps=1e-6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(self.dwconv(x).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+class Block(DepthwiseNorm):
+    """The official ConvNeXt block."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width)
+        self.pwconv1 = nn.Linear(width, 4 * width)
+        self.pwconv2 = nn.Linear(4 * width, width)
+        self.gamma = nn.Parameter(torch.full((width,), 0.1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = self.norm(self.dwconv(x).permute(0, 2, 3, 1))
+        z = self.pwconv2(functional.gelu(self.pwconv1(z)))
+        return x + (self.gamma * z).permute(0, 3, 1, 2)
+
+
+def case(name: str, ours: nn.Module, peer: nn.Module) -> tuple[Row, float]:
+    """The timings of one block with the peer's weights, and our error against it in float64."""
+    ours.load_state_dict(
+        {key: each.reshape(ours.state_dict()[key].shape) for key, each in peer.state_dict().items()}
+    )
+    x = torch.randn(SHAPE)
+    last = x.to(memory_format=torch.channels_last)
+    compiled = torch.compile(peer)
+    candidates: dict[str, Callable[[], object]] = {
+        "plait": lambda: ours(x),
+        "eager": lambda: peer(x),
+        "eager, channels last": lambda: peer(last),
+        "torch.compile": lambda: compiled(x),
+        "torch.compile, channels last": lambda: compiled(last),
+    }
+    row = compare(f"{name}, {'x'.join(map(str, SHAPE))}", candidates)
+    got = ours(x).double()
+    want = peer.double()(x.double())
+    peer.float()
+    return row, ((got - want).norm() / want.norm()).item()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--save", action="store_true", help="write benchmarks/results/")
+    given = parser.parse_args()
+    torch.manual_seed(0)
+    width = SHAPE[1]
+    rows: list[Row] = []
+    with torch.no_grad():
+        for name, ours, peer in (
+            ("depthwise 7x7 + LayerNorm", depthwise_norm.module(c=width), DepthwiseNorm(width)),
+            ("ConvNeXt block", convnext_block.module(c=width), Block(width)),
+        ):
+            row, error = case(name, ours, peer)
+            print(f"{show(row)} | error {error:.1e}", flush=True)
+            rows.append(row)
+    if given.save:
+        print(save("convnext", rows))
+
+
+if __name__ == "__main__":
+    main()
