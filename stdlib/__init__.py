@@ -44,6 +44,7 @@ from .linears import glu as glu
 from .linears import linear as linear
 from .linears import mlp as mlp
 from .linears import pointwise_convolution as pointwise_convolution
+from .linears import squeeze_excitation as squeeze_excitation
 from .linears import swiglu as swiglu
 from .norms import batch_norm as batch_norm
 from .norms import group_norm as group_norm

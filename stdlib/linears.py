@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from .. import AxisValue, Value, layer, param, require, sigmoid
+from .. import AxisValue, Value, layer, param, relu, require, sigmoid
 from .activations import gelu, silu
-from .common import Activation, Axes, Init, item, listed
+from .common import Activation, Axes, Init, Over, item, listed
 
 
 @layer
@@ -178,3 +178,31 @@ def gated_mlp(
     inner = gate(linear(x, channels, hidden, name=names[0], **options))
     inner = inner * linear(x, channels, hidden, name=names[1], **options)
     return linear(inner, hidden, channels, name=names[2], **options)
+
+
+@layer
+def squeeze_excitation(
+    x: Value, channels: Axes, over: Over, reduced: Axes, *, activation: Activation = relu, gate: Activation = sigmoid,
+    names: tuple[str, str] = ("fc1", "fc2"), ones: Sequence[Literal[1]] = (), init: Init = None,
+) -> Value:  # fmt: skip
+    """`x * gate(fc2(activation(fc1(mean[over](x)))))`, two linear maps from the channels and back.
+
+    Same axes as x; `reduced` is between. `ones=(1, 1)` stores the maps as 1x1 convolutions.
+    Source: arXiv 1709.01507, equations 2 to 4; torchvision.ops.SqueezeExcitation.
+
+    >>> import torch
+    >>> from plait import axes, axis, mixer
+    >>> b, c, h = axes("b c h")
+    >>> @mixer("x[b, c, h] -> y[b, c, h]")
+    ... def gated(x):
+    ...     return squeeze_excitation(x, c, h, axis("r", 2), name="")
+    >>> net, x = gated.module(c=6, backend="reference").double(), torch.randn(2, 6, 5, dtype=torch.float64)
+    >>> with torch.no_grad():
+    ...     s = torch.sigmoid(torch.relu(x.mean(-1) @ net.fc1.weight.T) @ net.fc2.weight.T)
+    >>> torch.allclose(net(x), x * s[..., None])
+    True
+    """
+    z = mlp(
+        x.mean(over), channels, reduced, activation=activation, names=names, ones=ones, init=init, name=""
+    )
+    return x * gate(z)

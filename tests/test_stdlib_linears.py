@@ -10,7 +10,19 @@ from torch.nn import functional as F  # noqa: N812
 from against_torch import agree, random
 from plait import axes, axis, mixer, relu
 from plait.dsl.errors import PlaitError
-from plait.stdlib import gated_mlp, geglu, gelu, glu, linear, mlp, pointwise_convolution, swiglu
+from plait.stdlib import (
+    gated_mlp,
+    geglu,
+    gelu,
+    glu,
+    hardsigmoid,
+    linear,
+    mlp,
+    pointwise_convolution,
+    silu,
+    squeeze_excitation,
+    swiglu,
+)
 
 b, c, h, w, m, e = axes("b c h w m e")
 
@@ -167,3 +179,23 @@ def test_gated_mlp() -> None:
         return gated_mlp(x, c, axis("e", 7), gate=gelu, name="")
 
     agree(feed_forward, Gated(), random(5, 3), c=3)
+
+
+def test_squeeze_excitation_stored_as_convolutions() -> None:
+    """The layout of torchvision's."""
+
+    class Excited(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc1, self.fc2 = nn.Conv2d(5, 2, 1), nn.Conv2d(2, 5, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            z = self.fc2(F.silu(self.fc1(x.mean((2, 3), keepdim=True))))
+            return x * F.relu6(z + 3) / 6
+
+    @mixer("x[b, c, h, w] -> y[b, c, h, w]")
+    def gated(x):
+        options = {"activation": silu, "gate": hardsigmoid, "ones": (1, 1)}
+        return squeeze_excitation(x, c, (h, w), axis("r", 2), name="", **options)
+
+    agree(gated, Excited(), random(2, 5, 3, 4), c=5)
