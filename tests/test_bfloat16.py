@@ -182,6 +182,24 @@ def test_reference_steps_keep_the_dtypes() -> None:
     assert off(x.grad, wanted) <= budget(torch.bfloat16, len(ids))
 
 
+def test_the_graph_of_a_call_has_its_dtypes() -> None:
+    call, given = plait.compile(program(NORM)), tensors(NORM, torch.bfloat16)
+    out = call(*given.values())
+    (again,) = call.graph(*given.values())
+    assert again.dtype == torch.bfloat16 and torch.equal(again, out)
+
+
+def test_results_of_other_kinds_and_packed_dimensions() -> None:
+    made = program(
+        "mixer best(x[t, (h w), c], y[h]) -> i[t, (h w)]: int, z[(h w), t]:\n"
+        "  i = argmax[c](x + y * 0.0)\n  z = max[c](x)"
+    )
+    x = torch.randn(6, 5, 4).bfloat16().transpose(0, 1)
+    index, top = plait.compile(made)(x, torch.ones(2).bfloat16())
+    assert index.dtype == torch.int64 and top.dtype == torch.bfloat16
+    assert torch.equal(top, x.amax(-1).T) and torch.equal(x.gather(-1, index[..., None])[..., 0], x.amax(-1))
+
+
 def test_an_empty_batch() -> None:
     given = [torch.ones(0, 3, 4, 2, dtype=torch.bfloat16) for _ in "qkv"]
     out = plait.compile(program(ATTENTION))(*given)
