@@ -138,7 +138,7 @@ class Dots(Groups):
     def _copied(self, name: str, rows: Rows, over: Rows) -> str:
         """A copy, what is summed over innermost."""
         slot, axes = f"{mangle(name)}_g", (*rows, *over)
-        self.array(slot, f"alignas(64) real {slot}[{self.layout.size(axes)}]")
+        self.array(slot, "real", self.layout.size(axes))
         load = self.layout.definitions.get(name)
         if isinstance(load, Load) and axes and name not in self.resident:
             self.fill(load, slot, axes, False)

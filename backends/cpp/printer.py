@@ -38,6 +38,8 @@ def print_cpp(kernels: Sequence[Kernel], target: CpuTarget) -> str:
     return "\n".join([*defines, HEADER, *(Printer(kernel, target).source() for kernel in kernels)])
 
 
+STACK_BYTES = 2**20
+
 ENTRIES = 4096
 """Tiles are handed out together until they have about so many entries: to take one from the common
 counter, and to divide its number into coordinates, costs as much as some vectors of work."""
@@ -60,7 +62,7 @@ class Printer(Scalars):
             f"constexpr int VECTORS = {self.vectors}, WIDTH = VECTORS * LANES;",
             "static void work(void *given) {",
             *self._numbers(),
-            *self.arrays.values(),
+            *self._arrays(),
             *self._lane_arrays(),
             *self._with_lanes(),
             "}",
@@ -172,6 +174,11 @@ class Printer(Scalars):
             lanes = f"({mangle(outer)}_last - {mangle(outer)}_first + 1) * {inner}"
             self.out.add(f"const int vectors = ({lanes} + LANES - 1) / LANES; (void)vectors;")
             self.out.add(LANES_HERE)
+
+    def _arrays(self) -> list[str]:
+        """The arrays of a tile: on the stack, or, where a stack may be too small for them, one set a thread."""
+        where = "  static thread_local " if self.taken_bytes > STACK_BYTES else "  "
+        return [where + line for line in self.arrays.values()]
 
     def _lane_arrays(self) -> list[str]:
         return [f"  ivec {mangle(axis)}_lane[VECTORS];" for axis in self.wide_lanes if axis in self.spread]

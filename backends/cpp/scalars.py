@@ -151,11 +151,11 @@ class Scalars(Dots):
         size = self.layout.size(shape.rows)
         if shape.lanes and (shape.kind != "real" or not shape.rows):
             held = {"real": "vec", "int": "ivec", "bool": "mask"}[shape.kind]
-            return self.array(name, f"{held} {name}[{size} * VECTORS]")
+            return self.array(name, held, size, "VECTORS")
         if shape.lanes:
             return self.tile(name, size)
         if shape.rows:
-            return self.array(name, f"{TYPES[shape.kind]} {name}[{size}]")
+            return self.array(name, TYPES[shape.kind], size)
         return name
 
     def _write(self, carry: Carry, note: str | None) -> None:

@@ -44,6 +44,7 @@ class Scope:
     layout: Layout = field(init=False)
     out: Lines = field(default_factory=Lines)
     arrays: dict[str, str] = field(default_factory=dict[str, str])
+    taken_bytes: int = 0
     slots: dict[str, str] = field(default_factory=dict[str, str])
     resident: dict[str, str] = field(default_factory=dict[str, str])
     free: dict[int, list[str]] = field(default_factory=dict[int, list[str]])
@@ -295,18 +296,22 @@ class Scope:
         else:
             self.out.add(f"{self.kept(slot, shape)} = {value};")
 
-    def array(self, name: str, declaration: str) -> str:
-        """An array at the top of the function; `declaration` holds its name."""
-        self.arrays.setdefault(name, f"  {declaration};")
+    def array(self, name: str, held: str, count: int, each: str = "") -> str:
+        """An array at the top of the function: of `count` entries, or of as many times WIDTH or VECTORS."""
+        if name not in self.arrays:
+            lanes = self.vectors * self.target.vector_bytes
+            self.taken_bytes += count * {"": 8, "WIDTH": lanes, "VECTORS": 2 * lanes}[each]
+            size = f"{count} * {each}" if each else str(count)
+            self.arrays[name] = f"{held} {name}[{size}] __attribute__((aligned(64)));"
         return name
 
     def allocate(self, name: str, shape: Shape, here: int) -> str:
         """An array for a value: a free one of its size, or a new one at the top of the function."""
         held, size = VECTORS[shape.kind], self.layout.size(shape.rows)
         if not shape.rows:
-            slot = self.array(f"{mangle(name)}_v", f"{held} {mangle(name)}_v[VECTORS]")
+            slot = self.array(f"{mangle(name)}_v", held, 1, "VECTORS")
         elif shape.kind != "real":
-            slot = self.array(f"{mangle(name)}_k", f"{held} {mangle(name)}_k[{size} * VECTORS]")
+            slot = self.array(f"{mangle(name)}_k", held, size, "VECTORS")
         else:
             self.release(here)
             spare = self.free.setdefault(size, [])
@@ -316,7 +321,7 @@ class Scope:
 
     def tile(self, slot: str, size: int) -> str:
         """An array of rows of lanes."""
-        return self.array(slot, f"alignas(64) real {slot}[{size} * WIDTH]")
+        return self.array(slot, "real", size, "WIDTH")
 
     def release(self, here: int) -> None:
         """Arrays whose value nobody reads after `here` are free. Carries keep theirs."""

@@ -49,7 +49,7 @@ class Takes(Fills):
     def resident_array(self, name: str, shape: Shape) -> str:
         """The array of a resident value."""
         array, size = f"{mangle(name)}_l", self.layout.size(self.resident_rows(name))
-        self.array(array, f"alignas(64) {TYPES[shape.kind]} {array}[{size}]")
+        self.array(array, TYPES[shape.kind], size)
         self.resident[name] = array
         return array
 

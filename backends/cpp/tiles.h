@@ -128,11 +128,17 @@ template <int R, int W, int M> INLINE void block(const real *A, long by_row, lon
   for (int r = 0; r < R; r++)
 #pragma GCC unroll 4
     for (int w = 0; w < W; w++) c[r][w] = vec{};
-  if (init)
+  if (init == 1) {
 #pragma GCC unroll 16
     for (int r = 0; r < R; r++)
 #pragma GCC unroll 4
-      for (int w = 0; w < W; w++) c[r][w] = init == 1 ? load(C + r * M + w * LANES) : load(C + r * M + w * LANES) * scale[w];
+      for (int w = 0; w < W; w++) c[r][w] = load(C + r * M + w * LANES);
+  } else if (init == 2) {
+#pragma GCC unroll 16
+    for (int r = 0; r < R; r++)
+#pragma GCC unroll 4
+      for (int w = 0; w < W; w++) c[r][w] = load(C + r * M + w * LANES) * scale[w];
+  }
   for (long k = 0; k < K; k++) {
     vec b[W];
 #pragma GCC unroll 4
