@@ -47,14 +47,12 @@ def main() -> None:
     torch.manual_seed(0)
     q, k, v = torch.randn(3, 2, 12, 8, 16)
     weight = torch.randn(16, 3, 3)
-    half = [x[..., :8] for x in (q, k, v)], [x[..., 8:] for x in (q, k, v)]
-    upright = stripes(*half[0], weight[:8], rows=12, columns=2)
-    lying = stripes(*half[1], weight[8:], rows=2, columns=8)
+    (q1, k1, v1), (q2, k2, v2) = ([x[..., half] for x in (q, k, v)] for half in (slice(0, 8), slice(8, 16)))
+    upright = stripes(q1, k1, v1, weight[:8], rows=12, columns=2)
+    lying = stripes(q2, k2, v2, weight[8:], rows=2, columns=8)
     cross = torch.cat([upright, lying], dim=-1)
-    wanted = torch.cat(
-        [partitioned(*half[0], weight[:8], 12, 2), partitioned(*half[1], weight[8:], 2, 8)], dim=-1
-    )
-    error = (cross - wanted).abs().max().item()
+    wanted = [partitioned(q1, k1, v1, weight[:8], 12, 2), partitioned(q2, k2, v2, weight[8:], 2, 8)]
+    error = (cross - torch.cat(wanted, dim=-1)).abs().max().item()
     print(stripes.program())
     print(f"upright and lying stripes, largest difference from copies of windows: {error:.1e}")
     assert error < 1e-5

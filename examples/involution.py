@@ -47,7 +47,7 @@ def main() -> None:
     x = torch.randn(2, 16, 11, 14)
     y = net(x)
     error = (y - unfolded(x, net.state_dict(), 2, 4)).abs().max().item()
-    print(net.explain())
+    print(involution.program(radius=2, c=16))
     print(f"largest difference from copies of windows: {error:.1e}, of values up to {y.abs().max():.1f}")
     assert error < 1e-5
 

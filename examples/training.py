@@ -44,8 +44,9 @@ def main() -> None:
         optimiser.step()
         if step % 50 == 0:
             print(f"step {step:3}: loss {loss.item():.4f}")
-    weight = net[0].score.detach().softmax(0)
-    error = (net[1].weight - turn).abs().max().item()
+    learned = net.state_dict()
+    weight = learned["0.score"].softmax(0)
+    error = (learned["1.weight"] - turn).abs().max().item()
     print(
         f"it copies from {weight.argmax()} tokens ago (weight {weight.max():.3f}), turned right to {error:.1e}"
     )

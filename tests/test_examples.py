@@ -11,7 +11,9 @@ import subprocess
 import sys
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -64,7 +66,7 @@ def test_both_spellings_of_circular_attention_are_one_program() -> None:
 
 
 @pytest.mark.parametrize("form", [peers.masked, peers.unfolded, peers.looped])
-def test_the_peers_compute_circular_attention(form: speed.Attention) -> None:
+def test_the_peers_compute_circular_attention(form: Callable[..., torch.Tensor]) -> None:
     from examples.circular_attention import circular_attention
 
     q, k, v = torch.randn(3, 2, 7, 5, 4, dtype=torch.float64)
@@ -127,7 +129,7 @@ def test_the_demos_gradients_are_those_of_the_reference() -> None:
     torch.manual_seed(0)
     inputs = {digits.embed: torch.randn(5, 8, 8), digits.attend: torch.randn(5, 4, 4, 8)}
     for mixer, x in inputs.items():
-        sizes = {"c": 8, "y": 8, "x": 8} if mixer is digits.embed else {"c": 8}
+        sizes: dict[str, Any] = {"c": 8, "y": 8, "x": 8} if mixer is digits.embed else {"c": 8}
         ours, meant = mixer.module(**sizes), mixer.module(backend="reference", **sizes).double()
         meant.load_state_dict(ours.state_dict())
         y, wanted = ours(x), meant(x.double())

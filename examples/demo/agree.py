@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,7 +22,8 @@ CASES = (
 )
 """Heads, height, width and channels; radius; type. Odd ones, since borders and tails are where kernels err."""
 
-Attention = Callable[[Tensor, Tensor, Tensor], Tensor]
+Attention = Callable[..., Any]
+"""A function of q, k and v."""
 
 
 def allowed(dtype: torch.dtype, radius: int, channels: int) -> float:

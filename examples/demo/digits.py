@@ -72,9 +72,11 @@ def images() -> tuple[Tensor, Tensor]:
     """The images [n, 8, 8] in -1 .. 1 and their digits, in an order that is always the same."""
     from sklearn.datasets import load_digits
 
-    data = load_digits()
-    order = torch.randperm(len(data.target), generator=torch.Generator().manual_seed(0))
-    return torch.tensor(data.images, dtype=torch.float32)[order] / 8 - 1, torch.tensor(data.target)[order]
+    pixels, digits = load_digits(return_X_y=True)
+    order = torch.randperm(len(digits), generator=torch.Generator().manual_seed(0))
+    return torch.tensor(pixels, dtype=torch.float32)[order].view(-1, 8, 8) / 8 - 1, torch.tensor(digits)[
+        order
+    ]
 
 
 def shifted(batch: Tensor) -> Tensor:

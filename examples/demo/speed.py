@@ -18,14 +18,12 @@ from benchmarks.timing import compare
 from examples.circular_attention import circular_attention
 
 from . import peers, screen
-from .agree import allowed, error
+from .agree import Attention, allowed, error
 
 HEADS, HEIGHT, WIDTH, CHANNELS, RADIUS = 8, 56, 56, 32, 4
 ROUNDS = 7
 PATIENCE = 120
 """Seconds that one build of a peer may take."""
-
-Attention = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True, slots=True)
