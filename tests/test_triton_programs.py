@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 import on_triton
 import plait
 from attention_family import attention_examples
 from interpreting import Interpreting
+from kernel_families import FAMILIES
 from plait.compiler.interpret import interpret
 from plait.dsl.mistakes import WrongDevice
 from strategies import Example, examples
@@ -56,6 +58,16 @@ def test_any_program(process: Interpreting, example: Example) -> None:
     """In float64: what has a kernel by its kernel, the rest by its reference operation."""
     double = {name: t.double() if t.is_floating_point() else t for name, t in example.tensors.items()}
     double = {name: t.to(torch.complex128) if t.is_complex() else t for name, t in double.items()}
+    want = interpret(example.program, double)
+    agree(want, process.call(on_triton.run, str(example.program), double), 1e-9)
+
+
+@pytest.mark.parametrize("family", ["pointwise", "contractions", "mixed"])
+@settings(max_examples=6)
+@given(data=st.data())
+def test_families(process: Interpreting, family: str, data: st.DataObject) -> None:
+    example = data.draw(FAMILIES[family])
+    double = {name: t.double() if t.is_floating_point() else t for name, t in example.tensors.items()}
     want = interpret(example.program, double)
     agree(want, process.call(on_triton.run, str(example.program), double), 1e-9)
 
