@@ -61,6 +61,17 @@ STREAMS = {
     "mask by data": attention(
         "sum[d](q * k[t: s])", "s | (m[t: s] | (s == t))", header=f"{HEADS}, m[t]: bool"
     ),
+    "grouped queries": attention(
+        "sum[d](q * k[n: m // 2, t: s])",
+        declare="like s: t\n  require size(m) == size(n) * 2",
+        header="q[..., m, t, d], k[..., n, t, d], v[..., n, t, d]",
+    )
+    .replace("o[..., t, d]", "o[..., m, t, d]")
+    .replace("v[t: s]", "v[n: m // 2, t: s]"),
+    "table of distances": attention(
+        "sum[d](q * k[t: s]) + table[r: t - s + size(t) - 1]",
+        declare="like s: t\n  axis r: size(t) * 2 - 1\n  param table[r]",
+    ),
     "soft-capped": attention("tanh(sum[d](q * k[t: s]) / 20) * 20"),
 }
 
