@@ -68,7 +68,7 @@ def run(out: Path) -> str:
     """Every case as a row of a table of errors."""
     torch.manual_seed(0)
     rows = [case(*each) for each in CASES]
-    columns = ["heads, height, width, channels", "reference", "PyTorch", "gradients", "allowed"]
+    columns = ["heads x h x w x channels", "reference", "PyTorch", "gradients", "allowed"]
     screen.say(
         "  Largest differences, relative to the largest entry; PyTorch is masked dense attention in float64:"
     )

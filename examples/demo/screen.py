@@ -30,9 +30,9 @@ def code(text: str) -> None:
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A table whose first column is words and whose others are figures."""
-    shown = Table(*columns[:1], box=None, pad_edge=True, padding=(0, 2))
-    for name in columns[1:]:
-        shown.add_column(name, justify="right", no_wrap=True)
+    shown = Table(box=None, pad_edge=True, padding=(0, 1, 0, 2))
+    for name in columns:
+        shown.add_column(name, justify="left" if name == columns[0] else "right", no_wrap=True)
     for row in rows:
         shown.add_row(*(escape(cell) for cell in row))
     CONSOLE.print(shown)

@@ -159,7 +159,7 @@ def run(out: Path) -> str:
     results = forward(fixed(peers.looped), wide)()
     built = candidates(inputs, forward, results, ("loop over taps", "unfold"))
     flexible = peers.flexible(torch.compile(flex_attention), peers.block_mask(HEIGHT, WIDTH, RADIUS))
-    flex = build("FlexAttention, its block mask for free", forward(flexible, inputs), results)
+    flex = build("FlexAttention (block mask for free)", forward(flexible, inputs), results)
     ahead = measure("forward", built + ([flex] if flex else []))
     faster = next(
         (each.name.split(", ")[1] for each in built if each.name.startswith("torch.compile")),
