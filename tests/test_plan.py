@@ -15,6 +15,7 @@ from plait.compiler.pipeline import STEPS, plan_program
 from plait.compiler.plan import Plan
 from plait.dsl.errors import CompilerFault
 from plait.dsl.mistakes import InvalidArgument, NotFused, UnknownBackend
+from plait.dsl.program import Reduce
 from plait.dsl.sizes import expand_batch
 
 
@@ -199,3 +200,14 @@ def test_a_mistake_survives_a_process() -> None:
     again = pickle.loads(pickle.dumps(caught.value))
     assert type(again) is type(caught.value)
     assert str(again) == str(caught.value)
+
+
+def counts(text: str) -> int:
+    forms = plan(text).program.forms
+    return sum(isinstance(form, Reduce) and form.op == "count" for form in forms)
+
+
+def test_what_is_present_everywhere_is_counted_by_sizes() -> None:
+    assert counts("mixer f(x[t, c]) -> y[t]:\n  y = mean[c](x)\n") == 0
+    assert counts("mixer f(x[t, c]) -> y[t]:\n  y = mean[c](when(x > 0, x)) otherwise 0\n") == 1
+    assert counts("mixer f(x[t]) -> y[t]:\n  near d: 1\n  y = mean[d](x[t+d])\n") == 1
