@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
+import plait
 from plait.backends import cache
 from plait.backends.compiled import Compiled
 from plait.backends.cpp import build as cpp_build
@@ -364,3 +365,19 @@ def test_one_value_under_two_names_is_two_tensors() -> None:
     results = Compiled(twice.program()).run({"x": torch.zeros(3)})
     results["y"].zero_()
     assert torch.equal(results["z"], torch.ones(3))
+
+
+def test_sums_of_coordinates_leave_32_bits() -> None:
+    """Lanes of a float32 kernel carry integers in 32 bits only where they stay in them."""
+    text = "mixer t(x[t]) -> o[t]:\n  like s: t\n  n = sum[s | s <= t](s*200000)\n  o = x*(n % 7)\n"
+    out = plait.parse(text)(torch.ones(301))
+    sums = torch.arange(301).cumsum(0) * 200000
+    assert sums[-1] > 2**32
+    assert torch.equal(out, (sums % 7).float())
+
+
+def test_reals_as_integers_leave_32_bits() -> None:
+    """An integer made of a real may be any."""
+    text = "mixer t(x[t]) -> o[t]:\n  o = x*0 + floor(x) % 7\n"
+    x = torch.tensor([2.0**33 + 2**10, 5.0, -(2.0**40)])
+    assert torch.equal(plait.parse(text)(x), x.double().remainder(7).float())

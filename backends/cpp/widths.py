@@ -6,9 +6,11 @@ then leave 32 bits is printed with 64-bit lanes always, any other one only for l
 
 from __future__ import annotations
 
-from ...compiler.kernel import Kernel, Let, Load, Operand
+from dataclasses import dataclass, field
+
+from ...compiler.kernel import Fold, Kernel, Let, Load, Operand, Statement, Stream, Take
 from ..executable import LARGE
-from .layout import Layout, every
+from .layout import Layout
 
 LIMIT = 2**31 - 1
 
@@ -17,27 +19,75 @@ def overflows(kernel: Kernel) -> bool:
     """True if integer arithmetic on lanes may exceed 32 bits at sizes up to LARGE."""
     if not kernel.lanes or kernel.real != "float32":
         return False
-    layout = Layout(kernel)
-    most: dict[str, int] = {}
+    widths = _Widths(Layout(kernel))
+    return widths.body(kernel.body)
 
-    def magnitude(operand: Operand) -> int:
+
+@dataclass(slots=True)
+class _Widths:
+    """`most` bounds the magnitude of an integer by name; `counts` are those that add up ones, which
+    stay below the number of entries that a kernel ever visits."""
+
+    layout: Layout
+    most: dict[str, int] = field(default_factory=dict[str, int])
+    counts: set[str] = field(default_factory=set[str])
+
+    def body(self, body: tuple[Statement, ...]) -> bool:
+        """Whether some integer in the lanes may be too large."""
+        for statement in body:
+            match statement:
+                case Let() | Load() | Take() | Fold() if statement.kind == "int":
+                    bound = self.bound(statement)
+                    self.most[statement.name] = bound
+                    if self.layout.shapes[statement.name].lanes and bound > LIMIT:
+                        return True
+                case Stream() if self.stream(statement):
+                    return True
+                case _:
+                    pass
+        return False
+
+    def stream(self, stream: Stream) -> bool:
+        """A carried integer is taken as LARGE, and must stay so or count."""
+        carries = [carry for carry in stream.carries if carry.kind == "int"]
+        for carry in carries:
+            self.most[carry.name] = LARGE
+        if self.body(stream.body):
+            return True
+        grown = (carry for carry in carries if self.layout.shapes[carry.name].lanes)
+        return any(self.magnitude(c.next) > LARGE and not self.counting(c.name, c.next) for c in grown)
+
+    def counting(self, name: str, following: Operand) -> bool:
+        """Whether a carried integer grows by ones, or by counts of a chunk."""
+        step = self.layout.definitions.get(following) if isinstance(following, str) else None
+        if not isinstance(step, Let) or step.op != "add" or name not in step.args:
+            return False
+        others = [arg for arg in step.args if arg != name]
+        return all(arg in self.counts or self.magnitude(arg) <= 1 for arg in others)
+
+    def magnitude(self, operand: Operand) -> int:
         if isinstance(operand, str):
-            return most.get(operand, LARGE)
+            return self.most.get(operand, LARGE)
         return abs(int(operand)) if isinstance(operand, int) else LARGE
 
-    for statement in every(kernel.body):
+    def bound(self, statement: Let | Load | Take | Fold) -> int:
         match statement:
-            case Let(name=name, op=op, args=args, kind="int"):
-                most[name] = _bound(op, [magnitude(arg) for arg in args])
-                if layout.shapes[name].lanes and most[name] > LIMIT:
-                    return True
-            case Load(name=name, kind="int"):
-                most[name] = LIMIT + 1
-                if layout.shapes[name].lanes:
-                    return True
-            case _:
-                pass
-    return False
+            case Load():
+                return LIMIT + 1
+            case Take(source=source):
+                return self.magnitude(source)
+            case Fold(name=name, op="sum", value=value) if self.magnitude(value) <= 1:
+                self.counts.add(name)
+                return LARGE
+            case Fold(op="max" | "min", value=value):
+                return self.magnitude(value)
+            case Fold():
+                return LIMIT + 1
+            case Let(op="to_int", args=(arg,)):
+                kind = self.layout.shape(arg).kind
+                return 1 if kind == "bool" else self.magnitude(arg) if kind == "int" else LIMIT + 1
+            case Let(op=op, args=args):
+                return _bound(op, [self.magnitude(arg) for arg in args])
 
 
 def _bound(op: str, args: list[int]) -> int:
@@ -54,7 +104,7 @@ def _bound(op: str, args: list[int]) -> int:
             return args[0]
         case "mod":
             return args[1]
-        case "sign" | "to_int":
+        case "sign":
             return 1
         case _:
             return LIMIT + 1
