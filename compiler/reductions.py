@@ -181,8 +181,13 @@ class Chunked(Rule):
         a chunk has at least one entry."""
         if not isinstance(tile.present, str):
             return tile.present
-        there = tuple(axis for axis in over if axis in self.builder.axes_of[tile.present])
-        return self.builder.fold_axes("any", tile.present, there, "bool", "any") if there else tile.present
+        there = self.builder.axes_of[tile.present]
+        if not set(over) & set(there):
+            return tile.present
+        # Lanes are folded all together or not at all, so the others are given to it.
+        lacking = (f"{axis}.valid" for axis in over if axis not in there)
+        present = self.builder.both(tile.present, *lacking)
+        return self.builder.fold_axes("any", str(present), over, "bool", "any")
 
 
 class ChunkedFold(Folded, Chunked):
