@@ -97,7 +97,7 @@ class Draft:
         if self.chance(25):
             self.batch = tuple(self.pick([(2,), (), (1, 3), (3, 2), (0,)]))
             made.append("...")
-        long = self.pick(names)
+        long = self.pick(names) if names else ""
         for name in names:
             made.append(self.axis_of_signature(name, made, LONG if name == long else SMALL))
         return tuple(made)

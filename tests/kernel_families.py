@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from hypothesis import strategies as st
 
 from attention_family import attention_examples
+from draft_attention import attention
 from draft_layers import (
     affine,
     contracted,
@@ -52,6 +53,13 @@ def networks(draw: Draw, layers: tuple[Layer, ...], most: int = 2, before: int =
     return draft.example(*dict.fromkeys((value, *outputs)))
 
 
+@st.composite
+def heads(draw: Draw) -> Example:
+    """Attention with what networks put around it."""
+    draft = Draft(draw)
+    return draft.example(pointwise(draft, attention(draft), 1))
+
+
 MIXED = (windowed, normed, contracted, gated, affine, moved, reduced, crossed, transposed)
 
 FAMILIES: Mapping[str, st.SearchStrategy[Example]] = {
@@ -60,5 +68,6 @@ FAMILIES: Mapping[str, st.SearchStrategy[Example]] = {
     "windows": networks((windowed, windowed, windowed, transposed)),
     "contractions": networks((contracted, contracted, crossed, correlated)),
     "attention": attention_examples(),
+    "heads": heads(),
     "mixed": networks(MIXED, most=4),
 }

@@ -1,4 +1,7 @@
-"""A hundred programs: what the interpreter, the book, fx, the text and every backend say of them."""
+"""A hundred programs: what the interpreter, the book, fx, the text and every backend say of them.
+
+`examples()` writes all forms at random; `FAMILIES` are networks of the layers that kernels are written for.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,14 @@ from collections.abc import Callable, Iterator, Mapping
 import pytest
 import torch
 from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
+from agreement import check_gradients, check_values, run_on
 from attention_family import attention_examples
 from denotation import Meaning, differences
-from plait.backends.compiled import Compiled
+from kernel_families import FAMILIES
+from plait.backends.compiled import BackendName
 from plait.compiler.interpret import interpret, run
 from plait.compiler.memory import plan
 from plait.compiler.partial import batch
@@ -30,19 +36,35 @@ from plait.dsl.sizes import bind_sizes
 from plait.dsl.totality import analyse
 from strategies import Example, any_tensors, examples
 
-Backend = Callable[[Program, Mapping[str, Tensor]], Mapping[str, Tensor]]
-"""Runs a program on its tensors by name, and gives its results by name, as `interpret` does."""
-
-
-def on_cpp(program: Program, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    return Compiled(program, backend="cpp", on_unfused="quiet").run(tensors)
-
-
-BACKENDS: dict[str, Backend] = {"cpp": on_cpp}
-"""The compiled backends that run in this process, by name."""
+BACKENDS: tuple[BackendName, ...] = ("cpp",)
+"""The compiled backends that run in this process."""
 
 MOST_BY_THE_BOOK = 20_000
 """Entries of all values together, above which a program is not read by the book: it is slow."""
+
+
+FAMILY = st.one_of(*FAMILIES.values())
+"""A program of any family."""
+
+VALUES = {
+    "pointwise": 8, "reductions": 18, "windows": 22, "contractions": 18, "attention": 16, "heads": 10, "mixed": 8,
+}  # fmt: skip
+"""How many programs of each family a backend runs: a hundred together."""
+GRADIENTS = {
+    "pointwise": 2, "reductions": 5, "windows": 6, "contractions": 5, "attention": 2, "heads": 2, "mixed": 2,
+}  # fmt: skip
+
+
+def drawn(strategy: st.SearchStrategy[Example], count: int, check: Callable[[Example], None]) -> None:
+    """Check this many examples, or as many times more as the profile asks for more than the default 50."""
+    most = count * max(1, settings().max_examples // 50)
+
+    @settings(max_examples=most)
+    @given(strategy)
+    def run(example: Example) -> None:
+        check(example)
+
+    run()
 
 
 def alike(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], real: torch.dtype) -> None:
@@ -54,7 +76,7 @@ def alike(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], real: tor
 
 
 @settings(max_examples=100)
-@given(examples())
+@given(examples() | FAMILY)
 def test_fx_equals_the_interpreter(example: Example) -> None:
     module = to_fx(example.program)
     module.graph.lint()
@@ -70,8 +92,8 @@ def test_interpreter_by_the_book(example: Example) -> None:
 
 
 @settings(max_examples=20)
-@given(attention_examples(most=3))
-def test_attention_by_the_book(example: Example) -> None:
+@given(attention_examples(most=3) | FAMILY)
+def test_families_by_the_book(example: Example) -> None:
     assert wrong_by_the_book(example) == []
 
 
@@ -95,7 +117,7 @@ def test_an_expanded_batch_means_the_same(example: Example) -> None:
 
 
 @settings(max_examples=100)
-@given(examples() | attention_examples())
+@given(examples() | FAMILY)
 def test_the_text_reads_back_to_an_equal_program(example: Example) -> None:
     program = example.program
     again = read(show(program), dict(program.statics))
@@ -114,7 +136,7 @@ def read(text: str, statics: Mapping[str, Scalar | str]) -> Program:
 
 
 @settings(max_examples=100)
-@given(examples())
+@given(examples() | FAMILY)
 def test_the_checker_lets_them_pass(example: Example) -> None:
     check(example.program)
     check_sizes(example.program, bind_sizes(example.program, shapes(example)))
@@ -144,13 +166,6 @@ def test_what_is_refuted_is_absent(example: Example) -> None:
                 interpret(example.program, any_tensors(example.program, sizes), sizes)
 
 
-@settings(max_examples=100)
-@given(attention_examples())
-def test_attention_in_fx_equals_the_interpreter(example: Example) -> None:
-    (found,) = to_fx(example.program)(*example.tensors.values())
-    assert torch.equal(found, interpret(example.program, example.tensors)["out"])
-
-
 @pytest.fixture(scope="module", autouse=True)
 def built_quickly() -> Iterator[None]:
     """What is asked here is the values, not the speed."""
@@ -160,25 +175,28 @@ def built_quickly() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("name", BACKENDS)
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(examples())
-def test_any_program_on_a_backend_equals_the_interpreter(name: str, example: Example) -> None:
+def test_any_program_on_a_backend_equals_the_interpreter(name: BackendName, example: Example) -> None:
     """All forms, in float64: what has a kernel by its kernel, the rest by its reference operation."""
     double = {
         key: tensor.double() if tensor.dtype == torch.float32 else tensor
         for key, tensor in example.tensors.items()
     }
     double = {key: t.to(torch.complex128) if t.is_complex() else t for key, t in double.items()}
-    alike(BACKENDS[name](example.program, double), interpret(example.program, double), torch.float64)
+    alike(run_on(name, example.program, double), interpret(example.program, double), torch.float64)
 
 
+@pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("name", BACKENDS)
-@settings(max_examples=100)
-@given(attention_examples())
-def test_backend_equals_the_interpreter(name: str, example: Example) -> None:
-    real = next(iter(example.tensors.values())).dtype
-    found = BACKENDS[name](example.program, example.tensors)
-    alike(found, interpret(example.program, example.tensors), real)
+def test_backend_equals_the_interpreter(name: BackendName, family: str) -> None:
+    drawn(FAMILIES[family], VALUES[family], lambda example: check_values(example, name))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("name", BACKENDS)
+def test_gradients_are_those_of_the_interpreter(name: BackendName, family: str) -> None:
+    drawn(FAMILIES[family], GRADIENTS[family], lambda example: check_gradients(example, name))
 
 
 def shapes(example: Example) -> dict[str, tuple[int, ...]]:
