@@ -83,7 +83,8 @@ __all__ = sorted(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> object:
-    if name == "stdlib":  # a package of its own, above the face: nothing here imports it before it is asked for
+    # a package of its own, above the face: nothing here imports it before it is asked for
+    if name == "stdlib":
         return import_module(".stdlib", __name__)
     home = _HOMES.get(name)
     if home is None:

@@ -44,7 +44,8 @@ class Compiled:
     def program(self) -> Program:
         return self.runner.program
 
-    def __call__(self, *tensors: Tensor, **named: Tensor) -> Tensor | tuple[Tensor, ...]:
+    def __call__(self, *tensors: Tensor, **named: Tensor) -> Any:
+        """The output, or a tuple of them: `Any` as for a module's call, since the program says which."""
         results = self._differentiable(self.runner.named(tensors, named))
         outputs = tuple(results[output.name] for output in self.program.outputs)
         return outputs[0] if len(outputs) == 1 else outputs

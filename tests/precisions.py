@@ -64,8 +64,9 @@ def bound(made: Program, given: Mapping[str, Tensor], dtype: torch.dtype, condit
     return budget(dtype, way.length, way.operations, condition)
 
 
-def off(found: Tensor, exact: Tensor) -> float:
-    """The largest error beside the largest entry, or beside 1."""
+def off(found: Tensor, exact: Tensor | None) -> float:
+    """The largest error beside the largest entry, or beside 1. What is None has no gradient: it must have one."""
+    assert exact is not None
     if not exact.numel():
         return 0.0
     return (found.double() - exact).abs().max().item() / max(1.0, exact.abs().max().item())

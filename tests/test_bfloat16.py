@@ -245,7 +245,7 @@ def test_derivatives_of_derivatives() -> None:
     (first,) = torch.autograd.grad(call(x, g).sum(), x, create_graph=True)
     second = torch.autograd.grad((first * first).sum(), (x, g))
     assert first.dtype == torch.bfloat16 and {each.dtype for each in second} == {torch.bfloat16}
-    value, way = jvp(lambda x: call(x, g.detach()), (x.detach(),), (torch.ones_like(x),))
+    value, way = jvp(lambda x: call(x, g.detach()), (x.detach(),), (torch.ones_like(x),))[:2]
     assert value.dtype == way.dtype == torch.bfloat16
     mapped = vmap(lambda x: call(x, g.detach()))(torch.stack([x.detach()] * 2))
     assert mapped.dtype == torch.bfloat16 and torch.equal(mapped[0], value)

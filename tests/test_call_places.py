@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 import plait
+from plait.backends.compiled import BackendName
 from plait.dsl import position
 from plait.dsl.mistakes import AbsentOutput, AxisSizeMismatch, PlaitError, WrongDtype
 
@@ -74,7 +75,7 @@ def test_the_innermost_line_of_the_user() -> None:
 
 
 @pytest.mark.parametrize("backend", ["cpp", "reference"])
-def test_absence_that_sizes_decide(backend: str) -> None:
+def test_absence_that_sizes_decide(backend: BackendName) -> None:
     call = plait.compile(late, backend=backend)
     assert torch.equal(call(torch.ones(40)), torch.ones(40))
     with pytest.raises(AbsentOutput) as caught:

@@ -35,7 +35,10 @@ LAYERS: tuple[tuple[str, str], ...] = (
     ("dsl", "size_rules absence rules check"),
     # the two spellings
     ("dsl", "trace elaborate_values elaborate_forms elaborate_functions layers refusals value tracing"),
-    ("dsl", "definitions functions pointwise domains recurrence calculus initialisers show_plan show declarations"),
+    (
+        "dsl",
+        "definitions functions pointwise domains recurrence calculus initialisers show_plan show declarations",
+    ),
     ("dsl", "compose elaborate_calls elaborate_statements elaborate_body elaborate mixer text_mixers"),
     # the meaning
     ("compiler", "compiler partial storage memory operations interpret to_fx"),
@@ -63,7 +66,10 @@ LAYERS: tuple[tuple[str, str], ...] = (
     ("backends", "backends assemble shapes compiled registry autograd fill module"),
     ("face", "doctor inspection runtime api targets cli __main__ plait"),
     # layers, then papers, then what finds them
-    ("stdlib", "common stochastic norms activations linears convolutions pooling resampling attention positions"),
+    (
+        "stdlib",
+        "common stochastic norms activations linears convolutions pooling resampling attention positions",
+    ),
     (
         "stdlib",
         "catalogue settings official papers papers.convnext papers.convit papers.cswin papers.metaformer",

@@ -247,7 +247,7 @@ def test_a_module_whose_parameters_are_strided(dtype: torch.dtype) -> None:
     torch.manual_seed(0)
     module, x = layer.module(c=9).to(dtype), torch.randn(4, 9).to(dtype)
     dense = module(x)
-    module.weight = torch.nn.Parameter(sliced(module.weight.detach()))
+    module.weight = torch.nn.Parameter(sliced(module.get_parameter("weight").detach()))
     assert not module.weight.is_contiguous()
     found = module(x)
     assert off(found, dense.double()) <= 2 * bound(program(LINEAR), tensors(LINEAR, dtype), dtype)

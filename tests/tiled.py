@@ -59,7 +59,7 @@ def kernels(
 def meant(program: Program, tensors: Mapping[str, Tensor], tiles: TileSchedule = SMALL) -> dict[str, Tensor]:
     """The stored values of a program by the meaning of its kernels."""
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    sizes = bind_sizes(program, shapes)
+    sizes = numbers_of(program, shapes)
     planned, written = kernels(program, sizes, tiles)
     held = dict(tensors)
     for group in planned.plan.groups:
@@ -95,6 +95,11 @@ def _outs(planned: Planned, made: Written) -> Sequence[str]:
     ]
 
 
+def numbers_of(program: Program, shapes: Mapping[str, tuple[int, ...]]) -> dict[Axis, int]:
+    """The sizes of the axes of a program whose batch is explicit."""
+    return {axis: size for axis, size in bind_sizes(program, shapes).items() if isinstance(size, int)}
+
+
 def _unpacked(program: Program, name: str, tensor: Tensor, sizes: Mapping[Axis, int]) -> Tensor:
     for declaration in program.declarations:
         if declaration.leaf.name == name:
@@ -120,5 +125,5 @@ def agrees(
     found = meant(program, tensors, tiles)
     for name, value in expected.items():
         torch.testing.assert_close(found[name].reshape(value.shape), value)
-    sizes = bind_sizes(program, {name: tuple(t.shape) for name, t in tensors.items()})
+    sizes = numbers_of(program, {name: tuple(t.shape) for name, t in tensors.items()})
     return {name: each.kernel for name, each in kernels(program, sizes, tiles)[1].items()}
