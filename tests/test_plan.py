@@ -169,7 +169,7 @@ def test_the_graph_has_one_node_a_kernel_and_runs() -> None:
     ]
     assert len(kernels) == len(compiled.kernels) == 2
     (got,) = graph(x)
-    assert torch.equal(got, want)  # pyright: ignore[reportArgumentType]
+    assert torch.equal(got, want)
 
 
 SCATTER = "mixer scatter(x[t], ids[t]: index v, y[v]) -> z[v]:\n  z = place(x, v: ids) otherwise y\n"
@@ -184,8 +184,8 @@ def test_unfused_parts_are_said_or_refused() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         quiet = plait.compile(parse(SCATTER), on_unfused="quiet")(*tensors)
-    assert torch.equal(warned, torch.tensor([2.0, 0.0, 2.0]))  # pyright: ignore[reportArgumentType]
-    assert torch.equal(warned, quiet)  # pyright: ignore[reportArgumentType]
+    assert torch.equal(warned, torch.tensor([2.0, 0.0, 2.0]))
+    assert torch.equal(warned, quiet)
 
 
 def test_no_such_backend() -> None:
