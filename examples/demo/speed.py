@@ -129,7 +129,7 @@ def measure(title: str, built: list[Built]) -> dict[str, float]:
     screen.table(
         [title, "median", "of plait's", "first call"],
         [
-            [each.name, f"{row.milliseconds[each.name]:.1f} ms", f"{row.ratios.get(each.name, 1.0):.1f}x",
+            [each.name, f"{row.milliseconds[each.name]:.1f} ms", f"{row.ratios.get(each.name, 1.0):.2g}x",
              f"{each.seconds:.1f} s"] for each in built
         ],
     )  # fmt: skip
@@ -167,5 +167,5 @@ def run(out: Path) -> str:
     )
     slopes = training(fixed(peers.looped), wide)()
     both = measure("training", candidates(inputs, training, slopes, (faster,)))
-    screen.say("  Backward runs on plain loops in plait so far; FlexAttention has no backward on CPUs.")
+    screen.say("  Backward is not tuned in plait so far, it stores every score; FlexAttention has no backward on CPUs.")
     return f"forward it is {said(ahead)}, in training {said(both)}"
