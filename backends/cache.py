@@ -75,6 +75,11 @@ def machine_digest() -> str:
     return digest(platform.machine(), flags)
 
 
+def optimisation() -> str:
+    """-O3, or what PLAIT_CXX_LEVEL says: tests of meaning build quicker at -O1."""
+    return os.environ.get("PLAIT_CXX_LEVEL", "-O3")
+
+
 def write_whole(path: Path, data: bytes) -> None:
     """Write a file so that nobody ever sees half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)

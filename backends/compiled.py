@@ -24,7 +24,7 @@ from ..dsl.program import BATCH, Axis, Declaration, Form, Program
 from ..dsl.size_forms import Sizes, axis_range, evaluate_size
 from ..dsl.sizes import Binder, expand_batch
 from . import assembler, reference
-from .cache import COMPILING, digest, machine_digest, read_index, sources_digest, write_index
+from .cache import COMPILING, digest, machine_digest, optimisation, read_index, sources_digest, write_index
 from .executable import LARGE, Call, Executable, unpack
 from .precision import STORED, Like, Precision, called, dtype_of, precision, promoted, reals, result_reals
 from .shapes import bound
@@ -284,9 +284,8 @@ class Compiled:
         """From memory, from the index, or by compiling."""
         self._text = self._text or canonical(self.program)
         large = "large" if max(sizes.values(), default=0) > LARGE else "small"
-        place = digest(
-            self._text, str(batch), backend, repr(types), large, sources_digest(), machine_digest()
-        )
+        asked = (self._text, str(batch), backend, repr(types), large)
+        place = digest(*asked, sources_digest(), machine_digest(), optimisation())
         shapes = self._shapes.get(place) or read_index(place, Shapes)
         if shapes is None:
             shapes = Shapes(self.assembler(batch, backend, types).shape_forms())

@@ -265,6 +265,13 @@ def test_another_flag_is_another_library(monkeypatch: pytest.MonkeyPatch, cache_
     assert cpp_build.build(source, this_cpu()) != first
 
 
+def test_a_call_at_another_level_is_built_at_it(monkeypatch: pytest.MonkeyPatch, cache_folder: Path) -> None:
+    for count, level in enumerate(("-O1", "-O2"), 1):
+        monkeypatch.setenv("PLAIT_CXX_LEVEL", level)
+        Compiled(total_exp.program()).run({"x": torch.ones(2, 3)})
+        assert len(list(cache_folder.rglob("*.so"))) == count
+
+
 CHILD = """
 import sys, torch
 from test_cpp import total_exp

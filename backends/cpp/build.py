@@ -18,7 +18,7 @@ from pathlib import Path
 from ...compiler.target import CpuTarget
 from ...dsl.errors import CompilerFault
 from ...dsl.mistakes import MissingCompiler
-from ..cache import cache_dir, digest, machine_digest, write_whole
+from ..cache import cache_dir, digest, machine_digest, optimisation, write_whole
 
 FLAGS = (
     "-std=c++17",
@@ -70,11 +70,6 @@ def _version(command: tuple[str, ...]) -> str:
     return done.stdout
 
 
-def optimisation() -> str:
-    """-O3, or what PLAIT_CXX_LEVEL says: tests of meaning build quicker at -O1."""
-    return os.environ.get("PLAIT_CXX_LEVEL", "-O3")
-
-
 def build(source: str, target: CpuTarget) -> Path:
     """The library of a source, built unless it is there. Raises MissingCompiler with the compiler's words."""
     compiler = find_compiler()
@@ -106,7 +101,7 @@ def _refused(compiler: Compiler, flags: tuple[str, ...], words: str, text: Path)
     """Whose fault it is that a source did not compile: the compiler's, if it cannot do the simplest."""
     trivial = subprocess.run(
         [*compiler.command, *flags, "-x", "c++", "-", "-o", os.devnull],
-        input='#include <cmath>\nextern "C" int one() { return 1; }\n',
+        input='#include <cstring>\nextern "C" int one() { return 1; }\n',
         capture_output=True,
         text=True,
         check=False,

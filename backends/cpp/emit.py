@@ -19,9 +19,9 @@ HEADER = "".join(_FOLDER.joinpath(name).read_text() for name in ("plait.h", "mat
 
 _WORDS = """
     alignas and auto bool break case catch char class const continue decltype default delete do double dot else enum
-    explicit extern false float for friend goto if ilogb imask inline inum int ivec job long mask mutable namespace new
-    not operator or part private public real register return runner short signed sizeof span static struct switch
-    template this throw true try typedef typename union unsigned using vec virtual void volatile while xor
+    explicit extern false float for friend goto if ilogb imask inline inum int ivec job libm long mask mutable
+    namespace new not operator or part private public real register return runner short signed sizeof span static
+    struct switch template this throw true try typedef typename union unsigned using vec virtual void volatile while xor
     abs ceil cos erf exp floor gamma j0 j1 jn log main pow round sin sqrt tanh trunc y0 y1 yn
     ALL FAR LANES NONE SOME VECTORS WIDTH given batch i j m_ next numbers rest shared tile tiles u v0 vectors vi
     whole work

@@ -110,7 +110,7 @@ INLINE vec vexpm1(vec x) {
   return magnitude(x) < FAINT ? x : e;
 }
 INLINE vec vsigmoid(vec x) { vec e = vexp(-magnitude(x)); return (x < 0 ? e : all(1)) / (real(1) + e); }
-INLINE real ssigmoid(real x) { real e = std::exp(-std::abs(x)); return (x < 0 ? e : real(1)) / (real(1) + e); }
+INLINE real ssigmoid(real x) { real e = libm::exp(x < 0 ? x : -x); return (x < 0 ? e : real(1)) / (real(1) + e); }
 // (exp(2a) - 1) / (exp(2a) + 1), a = |x|; beyond the bound it is 1
 INLINE vec vtanh(vec x) {
   constexpr real bound = WIDE ? 20 : 10;
@@ -173,7 +173,7 @@ INLINE vec vpow(vec x, vec y) {
   mask usual = (x >= least) & (x <= most) & (magnitude(y) < real(0x1p60)), nothing = (bits_as<mask>(x) == 0) & (y > 0);
   if (any_lane(~(usual | nothing))) {
     vec r = {};
-    for (int i = 0; i < LANES; i++) r[i] = std::pow(x[i], y[i]);
+    for (int i = 0; i < LANES; i++) r[i] = libm::pow(x[i], y[i]);
     return r;
   }
   reduced r = reduce_log(nothing ? all(1) : x);
@@ -235,7 +235,7 @@ INLINE vec sin_quarter(vec f, mask n) {
   vec r = (n & 1) != 0 ? c : s;
   return (n & 2) != 0 ? -r : r;
 }
-LANEWISE(libm_sin, std::sin(e)) LANEWISE(libm_cos, std::cos(e))
+LANEWISE(libm_sin, libm::sin(e)) LANEWISE(libm_cos, libm::cos(e))
 INLINE vec vsin(vec x) {
   if (any_lane(~(magnitude(x) <= FARTHEST))) return libm_sin(x);
   reduced r = reduce_angle(x);
@@ -249,12 +249,12 @@ INLINE vec vcos(vec x) {
 #if defined(__has_builtin) && __has_builtin(__builtin_elementwise_sqrt)
 INLINE vec vsqrt(vec x) { return __builtin_elementwise_sqrt(x); }
 #else
-LANEWISE(vsqrt, std::sqrt(e))   // GCC makes one instruction of it
+LANEWISE(vsqrt, libm::sqrt(e))   // GCC makes one instruction of it
 #endif
 // Whole numbers near x, half to even for `round`: above 2^DIGITS every number is whole. Zeros keep the sign of x. GCC makes one instruction
 // of the loops where the machine has one.
 #if defined(__SSE4_1__) || defined(__aarch64__)
-LANEWISE(vfloor, std::floor(e)) LANEWISE(vceil, std::ceil(e)) LANEWISE(vtrunc, std::trunc(e)) LANEWISE(vround, std::nearbyint(e))
+LANEWISE(vfloor, libm::floor(e)) LANEWISE(vceil, libm::ceil(e)) LANEWISE(vtrunc, libm::trunc(e)) LANEWISE(vround, libm::nearbyint(e))
 #else
 INLINE vec rounded(vec a) { return (a + real(rbits(1) << DIGITS)) - real(rbits(1) << DIGITS); }
 INLINE vec whole_unless_large(vec x, vec made) { return magnitude(x) < real(rbits(1) << DIGITS) ? with_sign(magnitude(made), x) : x; }

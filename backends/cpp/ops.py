@@ -30,7 +30,7 @@ def _infix(symbol: str, takes: ArgumentKind = "join") -> Spelling:
 
 
 def _call(scalar: str, lanes: str) -> Spelling:
-    return Spelling(f"std::{scalar}({{0}})", f"{lanes}({{0}})", "real")
+    return Spelling(f"libm::{scalar}({{0}})", f"{lanes}({{0}})", "real")
 
 
 SPELLINGS: dict[str, Spelling] = {
@@ -50,7 +50,7 @@ SPELLINGS: dict[str, Spelling] = {
     "floordiv": Spelling("floordiv({0}, {1})", "floordiv({0}, {1})", "int"),
     "mod": Spelling("floormod({0}, {1})", "floormod({0}, {1})", "int"),
     "neg": Spelling("(-{0})", "(-{0})"),
-    "pow": Spelling("std::pow({0}, {1})", "vpow({0}, {1})", "real"),
+    "pow": Spelling("libm::pow({0}, {1})", "vpow({0}, {1})", "real"),
     "minimum": Spelling("smin({0}, {1})", "vmin({0}, {1})", "join", "vmini({0}, {1})"),
     "maximum": Spelling("smax({0}, {1})", "vmax({0}, {1})", "join", "vmaxi({0}, {1})"),
     "abs": Spelling("sabs({0})", "vabs({0})", "join", "({0} < 0 ? -{0} : {0})"),
@@ -67,10 +67,10 @@ SPELLINGS: dict[str, Spelling] = {
     "tanh": _call("tanh", "vtanh"),
     "erf": _call("erf", "verf"),
     "sigmoid": Spelling("ssigmoid({0})", "vsigmoid({0})", "real"),
-    "floor": Spelling("whole(std::floor({0}))", "vwhole(vfloor({0}))", "real"),
-    "ceil": Spelling("whole(std::ceil({0}))", "vwhole(vceil({0}))", "real"),
-    "round": Spelling("whole(std::nearbyint({0}))", "vwhole(vround({0}))", "real"),
-    "trunc": Spelling("whole(std::trunc({0}))", "vwhole(vtrunc({0}))", "real"),
+    "floor": Spelling("whole(libm::floor({0}))", "vwhole(vfloor({0}))", "real"),
+    "ceil": Spelling("whole(libm::ceil({0}))", "vwhole(vceil({0}))", "real"),
+    "round": Spelling("whole(libm::nearbyint({0}))", "vwhole(vround({0}))", "real"),
+    "trunc": Spelling("whole(libm::trunc({0}))", "vwhole(vtrunc({0}))", "real"),
     "to_int": Spelling("(long)({0})", "__builtin_convertvector({0}, ivec)", "same"),
     "to_real": Spelling("(real)({0})", "to_real({0})", "same"),
     "precise": Spelling("{0}", "{0}"),

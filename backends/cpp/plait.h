@@ -1,9 +1,7 @@
 // The vector primitives of every generated kernel. Plain C++17 with the vector extensions of GCC and Clang: no torch headers, no OpenMP.
 // The file that includes this text first defines PLAIT_BYTES (vector width), PLAIT_REAL (float or double), PLAIT_INT (the lanes' integer).
 // Laws: every function is right on all inputs, NaN, infinities and subnormals included; nothing here changes the floating-point state.
-#include <atomic>
 #include <climits>
-#include <cmath>
 #include <cstring>
 #include <type_traits>
 #include <utility>
@@ -15,6 +13,22 @@ typedef inum ivec __attribute__((vector_size(LANES * sizeof(inum))));
 typedef decltype(vec{} < vec{}) mask;      // lanes of all ones or zeros, as wide as the reals
 typedef decltype(ivec{} < ivec{}) imask;   // the same, as wide as the integers
 #define INLINE static inline __attribute__((always_inline))
+// libm under the compilers' own names: reading <cmath> takes longer than compiling most kernels.
+#undef INFINITY
+#undef NAN
+#define INFINITY __builtin_inff()
+#define NAN __builtin_nanf("")
+namespace libm {
+#define LIBM(name) \
+  INLINE float name(float x) { return __builtin_##name##f(x); } \
+  INLINE double name(double x) { return __builtin_##name(x); } \
+  template <class T> INLINE double name(T x) { return __builtin_##name((double)x); }
+LIBM(exp) LIBM(expm1) LIBM(log) LIBM(log1p) LIBM(sqrt) LIBM(sin) LIBM(cos) LIBM(tanh) LIBM(erf)
+LIBM(floor) LIBM(ceil) LIBM(trunc) LIBM(nearbyint)
+INLINE float pow(float x, float y) { return __builtin_powf(x, y); }
+INLINE double pow(double x, double y) { return __builtin_pow(x, y); }
+template <class S, class T> INLINE double pow(S x, T y) { return __builtin_pow((double)x, (double)y); }
+}
 INLINE vec all(real x) { return x - vec{}; }
 INLINE ivec alli(inum x) { return x + ivec{}; }
 INLINE mask allb(bool x) { return mask{} - (decltype(mask{}[0] + 0))(x ? 1 : 0); }
@@ -61,11 +75,11 @@ INLINE span isquare(span a) { double p = a.lo * a.lo, q = a.hi * a.hi; return {a
 INLINE span iabs(span a) { return a.lo >= 0 ? a : a.hi <= 0 ? ineg(a) : span{0, smax(-a.lo, a.hi)}; }
 INLINE span imin(span a, span b) { return {smin(a.lo, b.lo), smin(a.hi, b.hi)}; }
 INLINE span imax(span a, span b) { return {smax(a.lo, b.lo), smax(a.hi, b.hi)}; }
-INLINE span idiv(span a, span b) { if (b.lo != b.hi || b.lo <= 0) return {-FAR, FAR}; return {std::floor(a.lo / b.lo), std::floor(a.hi / b.lo)}; }
+INLINE span idiv(span a, span b) { if (b.lo != b.hi || b.lo <= 0) return {-FAR, FAR}; return {libm::floor(a.lo / b.lo), libm::floor(a.hi / b.lo)}; }
 INLINE span imod(span a, span b) {
   if (b.lo != b.hi || b.lo <= 0) return {-FAR, FAR};
-  const double q = std::floor(a.lo / b.lo);
-  if (q == std::floor(a.hi / b.lo)) return {a.lo - q * b.lo, a.hi - q * b.lo};
+  const double q = libm::floor(a.lo / b.lo);
+  if (q == libm::floor(a.hi / b.lo)) return {a.lo - q * b.lo, a.hi - q * b.lo};
   return {0, b.lo - 1};
 }
 INLINE part lt(span a, span b) { return a.hi < b.lo ? ALL : a.lo >= b.hi ? NONE : SOME; }
@@ -76,4 +90,4 @@ INLINE part either(part a, part b) { return a > b ? a : b; }
 INLINE part opposite(part a) { return (part)(2 - a); }
 // Tiles are handed out one by one; `runner` is GOMP_parallel of the libgomp that torch has loaded, or a pool with the same signature.
 typedef void (*runner)(void (*)(void *), void *, unsigned, unsigned);
-struct job { void *const *buffers; const long *numbers; std::atomic<long> next; long threads; };
+struct job { void *const *buffers; const long *numbers; long next; long threads; };

@@ -68,7 +68,7 @@ class Printer(Scalars):
             "}",
             "}",
             f'extern "C" void {name}(void *const *buffers, const long *numbers, runner run, unsigned threads) {{',
-            "  job shared = {buffers, numbers, {0}, run && threads > 1 ? (long)threads : 1};",
+            "  job shared = {buffers, numbers, 0, run && threads > 1 ? (long)threads : 1};",
             f"  if (run && threads > 1) run(of_{name}::work, &shared, threads, 0); else of_{name}::work(&shared);",
             "}",
         ]
@@ -111,7 +111,7 @@ class Printer(Scalars):
         out.add(f"const long tiles = {' * '.join(counts) or '1'};")
         most = f"smin({self._together()}L, tiles / (8 * shared->threads))"
         out.add(f"const long batch = smax(1L, {most});")
-        taken = "shared->next.fetch_add(batch, std::memory_order_relaxed)"
+        taken = "__atomic_fetch_add(&shared->next, batch, __ATOMIC_RELAXED)"
         with out.braces(f"for (long next; (next = {taken}) < tiles;)"):
             out.add("long rest = next; (void)rest;")
             for axis in reversed(grid):
