@@ -2,7 +2,8 @@
 
     python -m benchmarks.convnext [--save]
 
-Forward, float32, 4x96x56x56, channels first as in the official code, on the threads that torch has. Both
+Forward, channels first as in the official code: 4x96x56x56 in float32 on the threads that torch has, or
+128x96x56x56 in float32 (IEEE products) and bfloat16 on the GPU where torch sees one. Both
 peers run the official block: depthwise convolution, permute to channels last, LayerNorm, two linear maps
 around GELU, layer scale, permute back, residual. The peers also get channels-last memory, and the better
 of the two counts.
@@ -24,7 +25,8 @@ from plait.stdlib.papers.convnext import convnext_block
 
 from .timing import Row, compare, save, show
 
-SHAPE = (4, 96, 56, 56)
+WIDTH = 96
+SHAPES = {"cpu": (4, WIDTH, 56, 56), "cuda": (128, WIDTH, 56, 56)}
 b, c, h, w = axes("b c h w")
 
 
@@ -62,12 +64,13 @@ class Block(DepthwiseNorm):
         return x + (self.gamma * z).permute(0, 3, 1, 2)
 
 
-def case(name: str, ours: nn.Module, peer: nn.Module) -> tuple[Row, float]:
+def case(name: str, ours: nn.Module, peer: nn.Module, device: str, real: torch.dtype) -> tuple[Row, float]:
     """The timings of one block with the peer's weights, and our error against it in float64."""
     ours.load_state_dict(
         {key: each.reshape(ours.state_dict()[key].shape) for key, each in peer.state_dict().items()}
     )
-    x = torch.randn(SHAPE)
+    ours, peer = ours.to(device, real), peer.to(device, real)
+    x = torch.randn(SHAPES[device], device=device, dtype=real)
     last = x.to(memory_format=torch.channels_last)
     compiled = torch.compile(peer)
     candidates: dict[str, Callable[[], object]] = {
@@ -77,10 +80,10 @@ def case(name: str, ours: nn.Module, peer: nn.Module) -> tuple[Row, float]:
         "torch.compile": lambda: compiled(x),
         "torch.compile, channels last": lambda: compiled(last),
     }
-    row = compare(f"{name}, {'x'.join(map(str, SHAPE))}", candidates)
-    got = ours(x).double()
-    want = peer.double()(x.double())
-    peer.float()
+    dtype = str(real).removeprefix("torch.")
+    row = compare(f"{name}, {'x'.join(map(str, x.shape))} {dtype}", candidates, device=device)
+    got = ours(x[:4]).double()
+    want = peer.double()(x[:4].double())
     return row, ((got - want).norm() / want.norm()).item()
 
 
@@ -91,14 +94,20 @@ def main() -> None:
     parser.add_argument("--save", action="store_true", help="write benchmarks/results/")
     given = parser.parse_args()
     torch.manual_seed(0)
-    width = SHAPE[1]
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    reals = [torch.float32] if device == "cpu" else [torch.float32, torch.bfloat16]
+    blocks = [
+        (name, ours, peer, real)
+        for real in reals
+        for name, ours, peer in (
+            ("depthwise 7x7 + LayerNorm", depthwise_norm, DepthwiseNorm),
+            ("ConvNeXt block", convnext_block, Block),
+        )
+    ]
     rows: list[Row] = []
     with torch.no_grad():
-        for name, ours, peer in (
-            ("depthwise 7x7 + LayerNorm", depthwise_norm.module(c=width), DepthwiseNorm(width)),
-            ("ConvNeXt block", convnext_block.module(c=width), Block(width)),
-        ):
-            row, error = case(name, ours, peer)
+        for name, ours, peer, real in blocks:
+            row, error = case(name, ours.module(c=WIDTH), peer(WIDTH), device, real)
             print(f"{show(row)} | error {error:.1e}", flush=True)
             rows.append(row)
     if given.save:
