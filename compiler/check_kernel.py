@@ -2,6 +2,7 @@
 
 names        every name is given once and before it is read; a stream's inner names stay inside
 axes, kinds  those of a statement follow from its operands
+dots         a mask comes with the sides that are exposed to what it leaves out, and only then
 indices      a load or store has one index a dimension
 stores       every element of an output is stored exactly once: the indices of a store are distinct
              coordinates of the grid, of local axes and of the streams around it (shifted by numbers),
@@ -122,11 +123,8 @@ class _Checker:
                     raise self.fail(f"`{statement.name}` is {kind}, and {op} gives {self.map_kind(op, args)}")
             case Load(buffer=buffer, index=index, kind=kind):
                 self.indexed(buffer, index, kind)
-            case Dot(left=left, right=right, over=over, init=init, scale=scale):
-                if not set(over) <= self.union((left,)) | self.union((right,)) or (
-                    scale is not None and init is None
-                ):
-                    raise self.fail(f"dot `{statement.name}` contracts axes that it lacks")
+            case Dot(over=over):
+                self.dot(statement)
                 found -= set(over)
             case Fold(over=over, kind=kind):
                 if not set(over) <= found:
@@ -135,6 +133,17 @@ class _Checker:
         if found != set(statement.axes):
             raise self.fail(
                 f"`{statement.name}` has axes {sorted(statement.axes)}, and its operands {sorted(found)}"
+            )
+
+    def dot(self, dot: Dot) -> None:
+        sides = (dot.left, dot.right)
+        if not set(dot.over) <= self.union(sides) or (dot.scale is not None and dot.init is None):
+            raise self.fail(f"dot `{dot.name}` contracts axes that it lacks")
+        if self.kind(dot.mask) != "bool" or not self.union((dot.mask,)) <= self.union(sides):
+            raise self.fail(f"dot `{dot.name}` has a mask that is no truth value of its products")
+        if not set(dot.exposed) <= set(sides) or (dot.mask is True) is not (dot.exposed == ()):
+            raise self.fail(
+                f"dot `{dot.name}` has a mask without a side that is exposed, or the other way round"
             )
 
     def taken(self, take: Take) -> set[str]:

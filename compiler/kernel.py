@@ -14,7 +14,8 @@ over that axis; beside it stand
     NAME.first, NAME.last    the lowest and highest coordinate of the current tile that exist
     NAME.valid               true at the coordinates of the tile that exist (tiles may overhang)
 
-A Fold or Dot runs over the coordinates that exist, and over no others, of one axis or of several.
+A Fold or Dot runs over the coordinates that exist, and over no others, of one axis or of several. What
+their masks leave out is no term: NaN and infinity there reach nothing.
 Names of tile axes, values and carries are distinct in a kernel, also between streams.
 
 Nothing is masked silently: a load, fold or store that may meet a coordinate outside its buffer
@@ -114,9 +115,12 @@ class Take:
 
 @dataclass(frozen=True, slots=True)
 class Dot:
-    """`name = sum over `over` of left * right + init * scale`, over the other axes of both.
+    """`name = sum over `over` of left * right where `mask`, + init * scale`, over the other axes of both.
 
-    `init` and `scale` are None together, or `scale` alone is None for 1."""
+    `init` and `scale` are None together, or `scale` alone is None for 1. The axes of `mask` are among those
+    of left and right. A product that the mask leaves out has a factor 0; `exposed` names the sides that may
+    then not be finite, which makes it NaN. A printer may multiply all there is where all entries of the
+    exposed sides are finite; where not, it goes by the mask."""
 
     name: str
     left: str
@@ -125,6 +129,8 @@ class Dot:
     init: Operand | None
     scale: Operand | None
     axes: tuple[str, ...]
+    mask: Operand = True
+    exposed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,8 +227,8 @@ def operands(statement: Statement) -> tuple[Operand, ...]:
             return (*index, mask)
         case Take(source=source, index=index):
             return (source, *index)
-        case Dot(left=left, right=right, init=init, scale=scale):
-            return (left, right, *(x for x in (init, scale) if x is not None))
+        case Dot(left=left, right=right, init=init, scale=scale, mask=mask):
+            return (left, right, mask, *(x for x in (init, scale) if x is not None))
         case Fold(value=value, mask=mask):
             return (value, mask)
         case Store(index=index, value=value, mask=mask):
@@ -294,10 +300,11 @@ def _right(statement: Let | Load | Take | Dot | Fold) -> str:
             return f"take {source}[{', '.join(map(_text, index))}]"
         case Fold(op=op, value=value, over=over, mask=mask):
             return f"{op}[{', '.join(over)}]({_text(value)}){_where(mask)}"
-        case Dot(left=left, right=right, over=over, init=init, scale=scale):
+        case Dot(left=left, right=right, over=over, init=init, scale=scale, mask=mask, exposed=exposed):
             start = "" if init is None else f" + {_text(init)}"
             grown = "" if scale is None else f" * {_text(scale)}"
-            return f"dot[{', '.join(over)}]({left}, {right}){start}{grown}"
+            seen = f"{_where(mask)}, exposed {', '.join(exposed)}" if exposed else _where(mask)
+            return f"dot[{', '.join(over)}]({left}, {right}{seen}){start}{grown}"
 
 
 def _axes(axes: tuple[str, ...]) -> str:

@@ -198,14 +198,25 @@ class Builder:
         over: tuple[str, ...],
         init: Operand | None,
         scale: Operand | None,
+        mask: Operand = True,
+        exposed: tuple[str, ...] = (),
     ) -> str:
-        key = ("dot", left, right, over, init, scale)
+        """A sum of products. `mask` and `exposed` are those of `Dot`; without a side that is exposed there is
+        nothing to leave out."""
+        mask = mask if exposed else True
+        exposed = () if mask is True else exposed
+        key = ("dot", left, right, over, init, scale, mask, exposed)
         known = self._share(key)
         if known is not None:
             return known
-        reads = (left, right, init, scale)
+        reads = (left, right, init, scale, mask)
         axes = tuple(axis for axis in self.axes(tuple(x for x in reads if x is not None)) if axis not in over)
-        return self._define(key, Dot(self.name(wish), left, right, over, init, scale, axes), reads)
+        made = Dot(self.name(wish), left, right, over, init, scale, axes, mask, exposed)
+        return self._define(key, made, reads)
+
+    def zero_where_not(self, value: Operand) -> frozenset[Operand]:
+        """The conjuncts where one of which is false, a value is known to be 0."""
+        return self.zero_outside.get(value, frozenset()) if isinstance(value, str) else frozenset()
 
     def fold_axes(
         self, op: str, value: Operand, over: tuple[str, ...], kind: Kind, wish: str, mask: Operand = True

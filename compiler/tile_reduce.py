@@ -1,8 +1,7 @@
 """Reductions over tiles: a fold over what is resident, a stream of folded chunks over the rest.
 
-A sum of products whose one factor has no lanes is a Dot of that factor with the others. Masked entries
-of a Dot are zeros on the side that the mask belongs to, which is the sum that skips them as long as the
-other side is finite (as in every padded convolution).
+A sum of products whose one factor has no lanes is a Dot of that factor with the others. Absent entries
+are zeros on the side that they belong to; the mask of the Dot keeps them from what the other side has there.
 """
 
 from __future__ import annotations
@@ -299,8 +298,22 @@ class TileLowering(Lowering):
         if not any(self.is_wide(axis) and axis not in wide for axis in self.builder.axes((left.value,))):
             return None
         start = None if init is None or init == 0.0 and isinstance(init, float) else init
-        sum_ = self.builder.dot("dot", str(left.value), str(right.value), wide, start, None)
-        return Tile(sum_, self.builder.both(left.present, right.present))
+        present = self.builder.both(left.present, right.present)
+        mask, exposed = (True, ()) if self.total.of(piece.value) else self._left_out(left, right)
+        sum_ = self.builder.dot("dot", str(left.value), str(right.value), wide, start, None, mask, exposed)
+        return Tile(sum_, present)
+
+    def _left_out(self, left: Tile, right: Tile) -> tuple[Operand, tuple[str, ...]]:
+        """The mask of a Dot, of what is absent on one side only, and the sides that it may meet there."""
+        mask: Operand = True
+        exposed: list[str] = []
+        for side, other in ((left, right), (right, left)):
+            zero = {*self.builder.conjuncts(side.present), *self.builder.zero_where_not(side.value)}
+            absent = [each for each in self.builder.conjuncts(other.present) if each not in zero]
+            if absent:
+                mask = self.builder.both(mask, *absent)
+                exposed.append(str(side.value))
+        return mask, tuple(dict.fromkeys(exposed))
 
     def _sides(self, tiles: list[Tile], lanes: bool, over: tuple[str, ...]) -> Tile | None:
         """The product of the factors with (or without) lanes, 0 where they are absent; None where it

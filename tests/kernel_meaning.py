@@ -152,8 +152,14 @@ class Meaning:
         return Value((*kept, *axes), table[(*(slice(None) for _ in kept), *places)])
 
     def dot(self, dot: Dot) -> Value:
-        axes, (left, right) = self.together((dot.left, dot.right))
-        total = self.reduced(Value(axes, left.double() * right.double()), "sum", dot.over)
+        axes, (left, right, mask) = self.together((dot.left, dot.right, dot.mask))
+        product = left.double() * right.double()
+        met = [
+            side.isfinite() for side, name in ((left, dot.left), (right, dot.right)) if name in dot.exposed
+        ]
+        plain = product[~mask & torch.stack(met).all(0)] if met else product[:0]
+        assert bool(((plain == 0) | plain.isnan()).all()), f"{dot.name} leaves out products that are not 0"
+        total = self.reduced(Value(axes, torch.where(mask, product, 0.0)), "sum", dot.over)
         if dot.init is None:
             return total
         scale = 1.0 if dot.scale is None else dot.scale

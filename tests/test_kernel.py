@@ -52,7 +52,7 @@ def attention() -> Kernel:
         Fold("mass", "sum", "weight", ("s",), True, ROWS, "real"),
         Let("kept", "mul", ("norm", "shrink"), ROWS, "real"),
         Let("more", "add", ("kept", "mass"), ROWS, "real"),
-        Dot("grown", "V", "weight", ("s",), "acc", "shrink", ("t", "d")),
+        Dot("grown", "V", "weight", ("s",), "acc", "shrink", ("t", "d"), "earlier", ("V",)),
     )
     stream = Stream(
         (StreamAxis("s", 0, "T", 32),),
@@ -86,7 +86,7 @@ def test_a_kernel_is_text() -> None:
     lines = str(attention()).splitlines()
     assert lines[0] == "kernel causal float32, lanes (t)"
     assert "  stream s in 0 .. T by 32 visible seen" in lines
-    assert "    grown[t, d] = dot[s](V, weight) + acc * shrink" in lines
+    assert "    grown[t, d] = dot[s](V, weight where earlier, exposed V) + acc * shrink" in lines
     assert "  o[t, d] = out where t.valid" in lines
 
 
@@ -133,6 +133,14 @@ MUTANTS: dict[str, tuple[Kernel, str]] = {
     "wrong kind": (inside(K, "seen", lambda s: replace(s, kind="real")), "gives bool"),
     "fold over a lacking axis": (inside(K, "best", lambda s: replace(s, over=("d",))), "lacks"),
     "scale without init": (inside(K, "score", lambda s: replace(s, scale=2.0)), "lacks"),
+    "a mask and no exposed side": (inside(K, "grown", lambda s: replace(s, exposed=())), "without a side"),
+    "an exposed side and no mask": (inside(K, "grown", lambda s: replace(s, mask=True)), "without a side"),
+    "a side that is none": (inside(K, "grown", lambda s: replace(s, exposed=("K",))), "without a side"),
+    "a mask that is no truth": (inside(K, "grown", lambda s: replace(s, mask="gap")), "truth value"),
+    "a mask of other axes": (
+        inside(K, "score", lambda s: replace(s, left="Q", mask="s.valid", exposed=("Q",))),
+        "truth value",
+    ),
     "carry of another kind": (carried(K, Carry("top", float("-inf"), "seen", ROWS, "real")), "kind or axes"),
     "carry without its axes": (carried(K, Carry("top", float("-inf"), "high", (), "real")), "kind or axes"),
     "a name given twice": (inside(K, "gap", lambda s: replace(s, name="high")), "given twice"),
@@ -150,6 +158,22 @@ def test_a_broken_kernel_is_refused(name: str) -> None:
     kernel, words = MUTANTS[name]
     with pytest.raises(CompilerFault, match=words):
         check_kernel(kernel)
+
+
+def test_what_a_dot_leaves_out_reaches_nothing() -> None:
+    """NaN in the value of the last key: only the queries that see it have it."""
+    generator = torch.Generator().manual_seed(3)
+    q, k, v = (torch.randn(35, 8, generator=generator, dtype=torch.float64) for _ in range(3))
+    v[33, 1] = float("nan")
+    (o,) = run(attention(), [q, k, v, torch.zeros(35, 8)], [35])
+    assert o.isnan().nonzero().tolist() == [[33, 1], [34, 1]]
+
+
+def test_a_dot_leaves_out_zeros_only() -> None:
+    tensors = [torch.ones(3, 8, dtype=torch.float64) for _ in range(4)]
+    seeing_all = inside(K, "shown", lambda s: replace(s, args=(True, "score", 0.0)))
+    with pytest.raises(AssertionError, match="that are not 0"):
+        run(seeing_all, tensors, [3])
 
 
 def test_prune_keeps_a_living_kernel() -> None:

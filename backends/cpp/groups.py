@@ -10,9 +10,10 @@ group is printed twice: for that case, and with arrays filled before it and drai
 
 from __future__ import annotations
 
-from ...compiler.kernel import Dot, Fold, Let, Load, Statement, Store, Take, operands
+from ...compiler.kernel import Dot, Fold, Let, Load, Statement, Store, Take
 from ...dsl.errors import CompilerFault
 from .emit import mangle
+from .layout import read_by
 from .nests import Member, Nest, homes, nest, ordered
 from .scope import LANES_OF_PART, GroupState
 from .stencils import Stencils
@@ -86,7 +87,7 @@ class Groups(Stencils):
             case Store():
                 rows = kept = self.store_shape(statement).rows
             case Fold() | Dot():
-                every = (layout.axes.get(x, ()) for x in operands(statement) if isinstance(x, str))
+                every = (layout.axes.get(x, ()) for x in read_by(statement) if isinstance(x, str))
                 kept = layout.shapes[statement.name].rows
                 over = [axis for axes in every for axis in axes if axis in statement.over]
                 over = layout.shape_of(tuple(dict.fromkeys(over)), "real").rows
@@ -95,7 +96,7 @@ class Groups(Stencils):
                 rows = kept = layout.shapes[statement.name].rows
             case _:
                 raise CompilerFault("cpp", "a stream inside a group")
-        reads = {x for x in operands(statement) if isinstance(x, str)}
+        reads = {x for x in read_by(statement) if isinstance(x, str)}
         reads |= {each for name_ in reads for each in self.follow(name_)}
         return Member(statement, name, rows, len(kept), frozenset(reads))
 
@@ -107,7 +108,7 @@ class Groups(Stencils):
         definition = self.layout.definitions.get(name)
         if not self.deferred(name) or not isinstance(definition, Let | Load | Take):
             return []
-        found = [item for item in operands(definition) if isinstance(item, str)]
+        found = [item for item in read_by(definition) if isinstance(item, str)]
         return [*found, *(each for item in found for each in self.follow(item))]
 
     def readers(self, name: str) -> list[Statement]:

@@ -137,7 +137,7 @@ class Layout:
         for statement in body:
             here = len(self.position)
             self.position[id(statement)] = here
-            for operand in operands(statement):
+            for operand in read_by(statement):
                 self._touch(operand, here, statement)
             if isinstance(statement, Stream):
                 self._use(statement.body)
@@ -156,7 +156,7 @@ class Layout:
         """Values from outside that the body reads are needed until the stream ends."""
         inner = {name for statement in every(stream.body) for name in defined(statement)}
         for statement in every(stream.body):
-            for operand in operands(statement):
+            for operand in read_by(statement):
                 if isinstance(operand, str) and operand not in inner:
                     self.last_use[operand] = max(end, self.last_use.get(operand, 0))
 
@@ -220,6 +220,15 @@ class Layout:
             return ""
         axis = test.removesuffix(".valid")
         return axis if axis in self.kernel.lanes and self.tiles[axis] > 1 else None
+
+
+def read_by(statement: Statement) -> tuple[Operand, ...]:
+    """The operands that printing a statement reads where it stands."""
+    match statement:
+        case Dot(left=left, right=right, init=init, scale=scale):
+            return (left, right, *(x for x in (init, scale) if x is not None))
+        case _:
+            return operands(statement)
 
 
 def every(body: tuple[Statement, ...]) -> Iterator[Statement]:

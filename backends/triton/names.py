@@ -84,7 +84,7 @@ class Renaming:
             case Take(source=source, index=index):
                 index = tuple(read(x, names) for x in index)
                 changed = replace(statement, source=_name(source, names), index=index)
-            case Dot(left=left, right=right, over=over, init=init, scale=scale):
+            case Dot(left=left, right=right, over=over, init=init, scale=scale, mask=mask, exposed=exposed):
                 changed = replace(
                     statement,
                     left=_name(left, names),
@@ -92,6 +92,8 @@ class Renaming:
                     over=tuple(_name(x, names) for x in over),
                     init=None if init is None else read(init, names),
                     scale=None if scale is None else read(scale, names),
+                    mask=read(mask, names),
+                    exposed=tuple(_name(x, names) for x in exposed),
                 )
             case Fold(value=value, over=over, mask=mask):
                 over = tuple(_name(x, names) for x in over)
