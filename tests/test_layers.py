@@ -45,7 +45,7 @@ LAYERS: tuple[tuple[str, str], ...] = (
     # programs from programs
     ("compiler", "affine rewrite conditions simplify derive_rules gather derive tangent"),
     # which values are stored
-    ("compiler", "graphs plan work total check_plan attention_family contraction tile_group fuse"),
+    ("compiler", "graphs plan work total check_plan contraction keys attention_family sum_family tile_group fuse"),
     # the second waist, and what makes one
     (
         "compiler",

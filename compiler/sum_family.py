@@ -1,0 +1,227 @@
+"""Recognise reductions that stream past their queries with contractions of their own in every entry.
+
+    sum[J](w * v)    sum[J](w)    lse[J](w)        w = any pointwise value in sums[d](q * k), predicates, statistics
+
+    q       read at the queries (axes of the result that lie in the lanes)
+    k, v    tensors read at the keys J, solved as in `attention_family`; v has the result's last axis
+    statistics   values with one entry a query, or one a key: stored, and read where they are
+
+The gradients of attention in queries, keys and values are such sums: the keys of one are the queries of the
+other. Nothing over queries and keys together is ever in memory. A contraction with weights only (a linear
+map) is no reason to stream: its result is not larger than a layer's, and storing it costs less than
+computing it in every reader.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+from ..dsl.program import (
+    AsIf,
+    At,
+    Axis,
+    Form,
+    Leaf,
+    Map,
+    OnGradient,
+    Otherwise,
+    Reduce,
+    When,
+    walk,
+)
+from .contraction import factors_of
+from .keys import Key, Side, Unfit, depends, indices_of, key_and_query, peel, side_of, solve
+
+
+@dataclass(frozen=True, slots=True)
+class Inner:
+    """A contraction inside an entry: the sum over `channels` of a read of the keys times the query."""
+
+    form: Reduce
+    query: Form
+    key: Side
+    channels: tuple[Axis, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StreamedSum:
+    """A match: the entries of `root` are `weight`, times `value` if there is one, under `predicates`.
+    `statistics` are the reads of the keys in the weight. The axes of the result are shared with the keys
+    (batch), of queries (lanes), and of values only (outputs)."""
+
+    root: Reduce
+    keys: tuple[Key, ...]
+    predicates: tuple[Form, ...]
+    weight: Form
+    inner: tuple[Inner, ...]
+    statistics: tuple[tuple[Form, Side], ...]
+    value: Side | None
+    batch: tuple[Axis, ...]
+    lanes: tuple[Axis, ...]
+    outputs: tuple[Axis, ...]
+
+    @property
+    def channels(self) -> tuple[Axis, ...]:
+        return tuple(dict.fromkeys(axis for each in self.inner for axis in each.channels))
+
+
+def match_sum(form: Form) -> StreamedSum | str:
+    """The match of a reduction, or the reason that there is none ("" where no entry has a contraction)."""
+    try:
+        return _match(form)
+    except Unfit as reason:
+        return str(reason)
+
+
+def _match(form: Form) -> StreamedSum:
+    if not isinstance(form, Reduce) or form.op not in ("sum", "lse") or form.kind != "real":
+        raise Unfit("")
+    if len(form.pieces) != 1:
+        raise Unfit("")
+    piece = form.pieces[0]
+    over = frozenset(piece.axes)
+    masks, body = peel(piece.value)
+    value, weight = _apart(body, form.axes, over) if form.op == "sum" else (None, body)
+    atoms = tuple(_atoms((weight, *masks), over))
+    pairs = tuple(_pairs((weight, *masks), over))
+    if not pairs:
+        raise Unfit("")
+    keys = solve(piece.axes, [*(key for _, _, key in pairs), *((value,) if value is not None else ())])
+    inner = tuple(
+        Inner(dot, query, side_of(key, keys, set(over)), dot.pieces[0].axes) for dot, query, key in pairs
+    )
+    paired = {each.form for each in inner}
+    reads = [each for each in atoms if each not in paired]
+    statistics = tuple((each, _side(each, keys, over)) for each in reads if _moved(each, keys, over))
+    value_side = side_of(value, keys, set(over)) if value is not None else None
+    predicates = (*masks, *_predicates(weight))
+    return _roles(StreamedSum(form, keys, predicates, weight, inner, statistics, value_side, (), (), ()))
+
+
+def _apart(body: Form, axes: tuple[Axis, ...], over: frozenset[Axis]) -> tuple[Form | None, Form]:
+    """The factor that has an axis of the result for itself and moves with the keys, and all others."""
+    parts = factors_of(body)
+    for place, each in enumerate(parts):
+        others = [*parts[:place], *parts[place + 1 :]]
+        own = set(each.axes) & set(axes) - {axis for other in others for axis in other.axes}
+        if own and set(each.axes) & over and others and not any(_pairs((each,), over)):
+            weight = others[0]
+            for other in others[1:]:
+                weight = Map("mul", (weight, other))
+            return each, weight
+    return None, body
+
+
+def _below(form: Form) -> tuple[Form, ...]:
+    match form:
+        case Map(args=args):
+            return args
+        case When(predicate=p, value=x):
+            return (p, x)
+        case Otherwise(value=x, fallback=y):
+            return (x, y)
+        case AsIf(value=x) | OnGradient(value=x):
+            return (x,)
+        case _:
+            return ()
+
+
+def _atoms(roots: tuple[Form, ...], over: Collection[Axis]) -> Iterator[Form]:
+    """What a pointwise value is made of that moves with the keys: reductions and reads."""
+    for each in walk(roots, _below):
+        if isinstance(each, Reduce | At | Leaf) and set(each.axes) & set(over):
+            yield each
+
+
+def _pairs(roots: tuple[Form, ...], over: frozenset[Axis]) -> Iterator[tuple[Reduce, Form, Form]]:
+    """The contractions of a pointwise value, each with its query and its key."""
+    found = (_inner(each, over) for each in _atoms(roots, over) if isinstance(each, Reduce))
+    return (each for each in found if each is not None)
+
+
+def _inner(form: Reduce, over: frozenset[Axis]) -> tuple[Reduce, Form, Form] | None:
+    """The contraction with its query and its key, if that is what it is. A sum that has no axis of the
+    queries is one number a key, and one that pairs nothing is stored."""
+    if form.op != "sum" or len(form.pieces) != 1:
+        return None
+    try:
+        query, key, channels = key_and_query(form, set(over))
+    except Unfit:
+        return None
+    shared = {a for index in indices_of(key).values() if not over & set(index.axes) for a in index.axes}
+    own = set(query.axes) - shared - set(channels)
+    return (form, query, key) if own and not _weights(query) and not _weights(key) else None
+
+
+def _weights(form: Form) -> bool:
+    """Whether a value is made of parameters only."""
+    leaves = [each for each in walk((form,)) if isinstance(each, Leaf)]
+    return bool(leaves) and all(leaf.role == "parameter" for leaf in leaves)
+
+
+def _side(form: Form, keys: tuple[Key, ...], over: frozenset[Axis]) -> Side:
+    return side_of(form, keys, set(over), ("real", "bool", "int"))
+
+
+def _moved(form: Form, keys: tuple[Key, ...], over: frozenset[Axis]) -> bool:
+    """Whether a read is one of the keys alone; one at an index that mixes keys and queries is loaded
+    entry by entry."""
+    try:
+        _side(form, keys, over)
+    except Unfit:
+        return False
+    return True
+
+
+def _predicates(weight: Form) -> Iterator[Form]:
+    """The predicates without which an entry is absent: those under nothing but strict operations."""
+
+    def strict(form: Form) -> tuple[Form, ...]:
+        match form:
+            case Map(args=args):
+                return args
+            case When(value=x) | AsIf(value=x) | OnGradient(value=x):
+                return (x,)
+            case _:
+                return ()
+
+    return (each.predicate for each in walk((weight,), strict) if isinstance(each, When))
+
+
+def _roles(match: StreamedSum) -> StreamedSum:
+    root, keys = match.root, match.keys
+    sides = [*(each.key for each in match.inner), *(each for _, each in match.statistics)]
+    scored = {axis for each in (match.weight, *match.predicates) for axis in each.axes}
+    of_values = depends(match.value, keys)
+    outputs = tuple(axis for axis in root.axes if axis in of_values and axis not in scored)
+    channels = set(match.channels)
+    shared = {axis for each in sides for axis in depends(each, keys)} - channels
+    shared |= of_values - set(outputs)
+    batch = tuple(axis for axis in root.axes if axis in shared and axis not in outputs)
+    lanes = tuple(axis for axis in root.axes if axis not in batch and axis not in outputs)
+    if not lanes:
+        raise Unfit("every axis of the queries is also one of the keys: nothing lies in the lanes")
+    if len(outputs) > 1 or any(len(each.channels) > 1 for each in match.inner):
+        raise Unfit("more than one channel axis")
+    if match.value is not None and not outputs:
+        raise Unfit("the values have no axis of their own")
+    for key in keys:
+        if not set(key.rest.axes) <= set(root.axes):
+            raise Unfit(f"the window of `{key.over.name}` is placed by something else than the query")
+    return StreamedSum(
+        root, keys, match.predicates, match.weight, match.inner, match.statistics, match.value,
+        batch, lanes, outputs,
+    )  # fmt: skip
+
+
+def sums_store(match: StreamedSum) -> tuple[Form, ...]:
+    """The values that the stream reads in place, so they must be tensors."""
+    sides = [*(each.key for each in match.inner), *(each for _, each in match.statistics)]
+    sides += [match.value] if match.value is not None else []
+    return tuple(dict.fromkeys(each.form for each in sides if not isinstance(each.form, Leaf)))
+
+
+def sums_axes(match: StreamedSum) -> tuple[Axis, ...]:
+    """The axes whose sizes shape the code."""
+    return tuple(dict.fromkeys((*match.channels, *match.outputs)))
