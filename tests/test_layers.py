@@ -47,10 +47,8 @@ LAYERS: tuple[tuple[str, str], ...] = (
     # which values are stored
     ("compiler", "graphs plan work total check_plan contraction keys attention_family sum_family tile_group fuse"),
     # the second waist, and what makes one
-    (
-        "compiler",
-        "kernel check_kernel kernel_builder written prune reductions lower loops schedule stream target",
-    ),
+    ("compiler", "kernel check_kernel kernel_builder written prune reductions lower loops schedule"),
+    ("compiler", "key_stream stream stream_sum target"),
     ("compiler", "roles halo tile_reduce tiles"),
     ("compiler", "pipeline explain"),
     # what needs no printer: a call that finds its kernels in the cache

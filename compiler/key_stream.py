@@ -1,0 +1,241 @@
+"""Streams of keys past tiles of queries: what all kernels of this kind share.
+
+Queries lie in the lanes, channels are resident, keys pass by in chunks. A window is solved for its keys, so
+that bounds of the stream follow the tile, and what is left of the window is a predicate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Generic, Protocol, TypeVar
+
+from ..dsl.program import Axis, Const, Coordinate, Form, Map
+from .kernel import Grid, Kernel, Local, Operand, StreamAxis
+from .kernel_builder import INF, Builder, Tile
+from .keys import Key, Side
+from .loops import spread, store_result, stores
+from .lower import Env, Lowering
+from .plan import Stored
+from .prune import prune
+from .schedule import StreamSchedule
+from .written import Written
+
+MOST_TILED = 3
+"""Lane axes beyond the last three are taken one by one."""
+
+
+class Roles(Protocol):
+    """What a match says of the axes."""
+
+    @property
+    def keys(self) -> tuple[Key, ...]: ...
+    @property
+    def predicates(self) -> tuple[Form, ...]: ...
+    @property
+    def lanes(self) -> tuple[Axis, ...]: ...
+    @property
+    def channels(self) -> tuple[Axis, ...]: ...
+    @property
+    def outputs(self) -> tuple[Axis, ...]: ...
+
+
+Match = TypeVar("Match", bound=Roles)
+
+
+@dataclass(slots=True)
+class KeyStream(Generic[Match]):
+    """The writer of one kernel. `stream` writes the stream and binds what it gives; `also` are results
+    beside the first, over some of its axes or all."""
+
+    name: str
+    result: Stored
+    match: Match
+    lowering: Lowering
+    schedule: StreamSchedule
+    also: tuple[Stored, ...] = ()
+    env: dict[Axis, Operand] = field(default_factory=dict[Axis, Operand])
+    tiles: dict[Axis, int] = field(default_factory=dict[Axis, int])
+    locals: list[Local] = field(default_factory=list[Local])
+
+    @property
+    def builder(self) -> Builder:
+        return self.lowering.builder
+
+    def stream(self, inside: Operand) -> None:
+        """Write the stream, for queries that are `inside`."""
+        raise NotImplementedError
+
+    # --- axes
+
+    def _axes(self) -> None:
+        match = self.match
+        tiled = match.lanes[-MOST_TILED:]
+        self.tiles = dict(zip(tiled, spread(self.schedule.lanes, len(tiled)), strict=True))
+        for axis in self.result.axes:
+            if axis not in match.outputs:
+                self.env[axis] = self.lowering.coordinate(axis)
+        for axis in dict.fromkeys((*match.channels, *match.outputs)):
+            self.env[axis] = self._local(axis)
+
+    def _local(self, axis: Axis) -> str:
+        name = self.lowering.coordinate(axis)
+        lowest, extent = self.lowering.low(axis), self.lowering.known[axis]
+        assert isinstance(lowest, int)
+        self.locals.append(Local(name, lowest, extent))
+        return name
+
+    def _grid(self) -> tuple[Grid, ...]:
+        lowering = self.lowering
+        batch = [
+            axis for axis in self.result.axes if axis not in self.tiles and axis not in self.match.outputs
+        ]
+        return tuple(
+            Grid(str(self.env[axis]), lowering.low(axis), lowering.extent(axis), self.tiles.get(axis, 1))
+            for axis in (*batch, *self.tiles)
+        )
+
+    # --- the kernel
+
+    def write(self) -> Written:
+        self._axes()
+        builder, lowering = self.builder, self.lowering
+        grid = self._grid()
+        inside = builder.both(*(f"{self.env[axis]}.valid" for axis in self.tiles))
+        self.stream(inside)
+        tensors = self._store(self.result, inside)
+        for each in self.also:
+            tensors |= self._store(each, inside)
+        kernel = Kernel(
+            builder.name(self.name),
+            builder.real,
+            tuple(builder.sizes),
+            tuple(builder.buffers),
+            grid,
+            tuple(self.locals),
+            tuple(str(self.env[axis]) for axis in self.tiles),
+            tuple(builder.blocks[0].statements),
+        )
+        numbers = {number: form for form, number in lowering.numbers.items()}
+        tensors |= {buffer: (form, there) for buffer, form, there in lowering.read}
+        return Written.of(prune(kernel), numbers, tensors)
+
+    def _store(self, result: Stored, inside: Operand) -> dict[str, tuple[Form, bool]]:
+        """Store a result, and where it is present if that is asked for."""
+        value = self.lowering.value(result.form, self.env, inside)
+        index = tuple(self.lowering.offset(axis, self.env[axis]) for axis in result.axes)
+        return {
+            store_result(self.builder, result, index, value, inside, there): (result.form, there)
+            for there in stores(result)
+        }
+
+    def _over(self, value: Operand, over: tuple[str, ...]) -> Operand:
+        """A score that happens to lack lanes or keys, given them: what streams has both."""
+        have = self.builder.axes((value,))
+        lanes = tuple(str(self.env[axis]) for axis in self.tiles)
+        lacking = [axis for axis in (*lanes, *over) if axis not in have]
+        for axis in lacking:
+            value = self.builder.let("select", f"{axis}.valid", value, -INF, kind="real")
+        return value
+
+    # --- keys
+
+    def _moved(self, key: Key, name: str) -> Operand:
+        """The reduced axis in terms of the key: sign * (key - rest)."""
+        rest = self.lowering.value(key.rest, self.env, True).value
+        args = (name, rest) if key.sign == 1 else (rest, name)
+        return self.builder.let("sub", *args, kind="int", wish=key.over.name)
+
+    def _plain(self, key: Key) -> bool:
+        """True where the key is the reduced axis itself, over its whole range."""
+        same = self.lowering.range_key(key.over) == self.lowering.range_key(key.axis)
+        return same and key.sign == 1 and key.rest == Const(0)
+
+    def _windows(self, keys: Mapping[Key, str], env: Env) -> Operand:
+        """The reduced axes lie in their ranges."""
+        tests = [self.lowering.within(key.over, env[key.over]) for key in keys if not self._plain(key)]
+        return self.builder.both(*tests)
+
+    def _predicates(self, env: Env, inside: Operand) -> Operand:
+        """The masks that are arithmetic on coordinates and sizes; data in a mask is data."""
+        tiles = [self.lowering.value(each, env, inside) for each in self.match.predicates]
+        return self.builder.both(*(part for tile in tiles for part in (tile.present, tile.value)))
+
+    def _bounds(self, key: Key, name: str, place: int) -> StreamAxis:
+        lowering, builder = self.lowering, self.builder
+        lowest: Operand = lowering.low(key.axis)
+        stop = builder.let("add", lowest, lowering.extent(key.axis), kind="int")
+        if not self._plain(key):
+            first, last = self._extreme(key.rest, False), self._extreme(key.rest, True)
+            near, far = (
+                lowering.low(key.over),
+                builder.let(
+                    "add",
+                    lowering.low(key.over),
+                    builder.let("sub", lowering.extent(key.over), 1, kind="int"),
+                    kind="int",
+                ),
+            )
+            if first is not None and last is not None:
+                low_key = (
+                    builder.let("add", first, near, kind="int")
+                    if key.sign == 1
+                    else builder.let("sub", first, far, kind="int")
+                )
+                high_key = (
+                    builder.let("add", last, far, kind="int")
+                    if key.sign == 1
+                    else builder.let("sub", last, near, kind="int")
+                )
+                lowest = builder.let("maximum", lowest, low_key, kind="int")
+                stop = builder.let("minimum", stop, builder.let("add", high_key, 1, kind="int"), kind="int")
+        count = len(self.match.keys)
+        steps = (
+            spread(self.schedule.keys, count)
+            if self.schedule.flat
+            else (*(1,) * (count - 1), self.schedule.keys)
+        )
+        return StreamAxis(name, lowest, stop, steps[place])
+
+    def _extreme(self, form: Form, high: bool) -> Operand | None:
+        """The lowest or highest value of an index over the tile; None where it is not plain."""
+        match form:
+            case Coordinate(axis=axis):
+                return f"{self.env[axis]}.{'last' if high else 'first'}"
+            case Map(op="add", args=(a, b)):
+                return self._combined("add", self._extreme(a, high), self._extreme(b, high))
+            case Map(op="sub", args=(a, b)):
+                return self._combined("sub", self._extreme(a, high), self._extreme(b, not high))
+            case Map(op="mul", args=(Const(value=int() as factor), a)):
+                inner = self._extreme(a, high == (factor >= 0))
+                return self._combined("mul", factor, inner)
+            case _ if not form.axes:
+                return self.lowering.value(form, {}, True).value
+            case _:
+                return None
+
+    def _combined(self, op: str, a: Operand | None, b: Operand | None) -> Operand | None:
+        return None if a is None or b is None else self.builder.let(op, a, b, kind="int")
+
+    def _read(self, side: Side, keys: Mapping[Key, str], env: Env, there: Operand) -> Tile:
+        """The load of a side at the keys, and where it is present."""
+        solved = {key.index: name for key, name in keys.items()}
+        source = self.lowering.source(side.form)
+        index: list[Operand] = []
+        tests: list[Operand] = []
+        for axis in source.axes:
+            form = side.indices[axis]
+            at = solved.get(form)
+            if at is None:
+                tile = self.lowering.value(form, env, True)
+                tests += [tile.present, self.lowering.within(axis, tile.value)]
+                at = tile.value
+            index.append(self.lowering.offset(axis, at))
+        mask = self.builder.both(there, *tests)
+        value = self.builder.load(source.buffer, tuple(index), mask, side.form.kind)
+        present = self.builder.both(*tests)
+        if source.presence is not None:
+            present = self.builder.both(
+                present, self.builder.load(source.presence, tuple(index), mask, "bool")
+            )
+        return Tile(value, present)
