@@ -20,6 +20,9 @@ RUNS: tuple[tuple[BackendName, torch.dtype], ...] = (
 """Each backend with a dtype: the meaning, and the kernels in both widths; gradients in float64 only, since they
 are half of the time that building takes."""
 
+DEVICE = torch.device("cpu")
+"""Where the backends run; the official one runs on the CPU, in float64."""
+
 Official = nn.Module | Callable[..., Tensor | tuple[Tensor, ...]]
 
 
@@ -47,11 +50,11 @@ def agree(
         stirred(official)
     expected = dict(measured(official, inputs, train))
     for backend, dtype in RUNS if kernels else RUNS[:1]:
-        net = layer.module(backend=backend, on_unfused="quiet", **given).to(dtype)
+        net = layer.module(backend=backend, on_unfused="quiet", **given).to(DEVICE, dtype)
         if isinstance(official, nn.Module):
             net.load_state_dict(official.state_dict())
-        drawn = {name: keep.to(dtype) for name, keep in (draws or {}).items()}
-        given_inputs = [x.to(dtype) if x.is_floating_point() else x for x in inputs]
+        drawn = {name: keep.to(DEVICE, dtype) for name, keep in (draws or {}).items()}
+        given_inputs = [x.to(DEVICE, dtype if x.is_floating_point() else x.dtype) for x in inputs]
         wide = dtype == torch.float64
         found = dict(measured(net, given_inputs, train, drawn, gradients=wide))
         wanted = {name: each for name, each in expected.items() if wide or not name.startswith("gradient")}
@@ -100,7 +103,7 @@ def measured(
         yield from ((f"buffer {name}", each) for name, each in call.named_buffers())
     if gradients:
         wanted = {**{f"input {n}": x for n, x in enumerate(leaves) if x.requires_grad}, **owned}
-        totals = [(y * random(*y.shape, seed=9).to(y.dtype)).sum() for y in made]
+        totals = [(y * random(*y.shape, seed=9).to(y)).sum() for y in made]
         back = torch.autograd.grad(totals, list(wanted.values()), allow_unused=True, materialize_grads=True)
         yield from ((f"gradient of {name}", each) for name, each in zip(wanted, back, strict=True))
 
@@ -108,6 +111,7 @@ def measured(
 def close(found: Tensor, expected: Tensor, within: float, what: str) -> None:
     """Equal shapes and integers; reals within the budget of their largest entry."""
     assert found.shape == expected.shape, what
+    found = found.cpu()
     if not expected.is_floating_point():
         assert torch.equal(found, expected), what
         return

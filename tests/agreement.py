@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from plait.backends.autograd import Differentiable
+from plait.backends.budget import unit
 from plait.backends.compiled import BackendName, Compiled
 from plait.compiler.derive import gradient
 from plait.compiler.interpret import interpret
@@ -17,6 +18,14 @@ from strategies import Example
 STEP = 1e-5
 BOUNDS = {torch.float32: 1e-4, torch.float64: 1e-9}
 """How far a result may be from the interpreter's, beside the largest entry of it or 1."""
+BOUNDS |= {narrow: BOUNDS[torch.float32] + unit(narrow) for narrow in (torch.bfloat16, torch.float16)}
+
+Placing = Callable[[Tensor], Tensor]
+"""Where a tensor of a call lies: the same numbers in the same strides, perhaps on another device."""
+
+
+def here(tensor: Tensor) -> Tensor:
+    return tensor
 
 
 def run_on(backend: BackendName, program: Program, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
@@ -28,7 +37,7 @@ def agree(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], real: tor
     """Equal names, shapes and integers; reals within the bound of their dtype."""
     assert list(found) == list(expected)
     for name, value in expected.items():
-        got = found[name]
+        got = found[name].cpu()
         assert got.shape == value.shape, (name, got.shape, value.shape)
         if not value.is_floating_point():
             assert torch.equal(got, value), name
@@ -47,17 +56,17 @@ def real_of(example: Example) -> torch.dtype:
     return next(reals, torch.float32)
 
 
-def check_values(example: Example, backend: BackendName = "cpp") -> None:
-    found = run_on(backend, example.program, example.tensors)
+def check_values(example: Example, backend: BackendName = "cpp", place: Placing = here) -> None:
+    found = run_on(backend, example.program, {name: place(each) for name, each in example.tensors.items()})
     agree(found, interpret(example.program, example.tensors), real_of(example))
 
 
-def check_gradients(example: Example, backend: BackendName = "cpp") -> None:
+def check_gradients(example: Example, backend: BackendName = "cpp", place: Placing = here) -> None:
     """Of a sum of the outputs with random weights, for every real tensor."""
     program, real = example.program, real_of(example)
     call = Differentiable(Compiled(program, backend=backend, on_unfused="quiet"))
     leaves = {
-        name: tensor.detach().requires_grad_() if tensor.is_floating_point() else tensor
+        name: place(tensor).detach().requires_grad_() if tensor.is_floating_point() else place(tensor)
         for name, tensor in example.tensors.items()
     }
     made = call(leaves)
@@ -71,7 +80,8 @@ def check_gradients(example: Example, backend: BackendName = "cpp") -> None:
         return
     wanted = [name for name, leaf in leaves.items() if leaf.requires_grad]
     found = torch.autograd.grad(
-        [made[name] for name in weights], [leaves[name] for name in wanted], list(weights.values()),
+        [made[name] for name in weights], [leaves[name] for name in wanted],
+        [place(weight) for weight in weights.values()],
         allow_unused=True, materialize_grads=True,
     )  # fmt: skip
     expected = expected_gradients(example, wanted, weights)

@@ -18,6 +18,10 @@ CACHES = {"PLAIT_CACHE_DIR": "plait", "TRITON_CACHE_DIR": "triton", "TORCHINDUCT
 
 os.environ["PLAIT_VERIFY"] = "1"  # the checkers of plans, graphs and kernels run after every step
 
+# Building is most of what tests wait for, and takes half as long so. `make test-all` says -O3; what is said of
+# the code itself takes the fixture `optimised`.
+os.environ.setdefault("PLAIT_CXX_LEVEL", "-O1")
+
 # `default` is what every change must pass: the same examples each time, and few enough to wait for.
 # `all` looks for new ones, and keeps what failed in .hypothesis for the next run.
 settings.register_profile(
@@ -60,9 +64,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A gpu test on a machine without one is skipped, with the reason."""
+    """A gpu test on a machine without one is skipped, with the reason; not where kernels are interpreted."""
     wanting = [item for item in items if item.get_closest_marker("gpu")]
-    if not wanting:
+    if not wanting or os.environ.get("TRITON_INTERPRET") == "1":
         return
     import torch
 
@@ -75,6 +79,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def accept(request: pytest.FixtureRequest) -> bool:
     """Whether this run replaces expected texts by found ones."""
     return bool(request.config.getoption("--accept"))
+
+
+@pytest.fixture
+def optimised(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kernels are built as users build them."""
+    monkeypatch.setenv("PLAIT_CXX_LEVEL", "-O3")
 
 
 @pytest.fixture

@@ -74,13 +74,17 @@ def load(path: Path) -> Case:
     return Case(metadata["operator"], json.loads(metadata["config"]), tensors)
 
 
-def results(case: Case, backend: BackendName, dtype: torch.dtype) -> dict[str, Tensor]:
+def results(
+    case: Case, backend: BackendName, dtype: torch.dtype, device: torch.device | str = "cpu"
+) -> dict[str, Tensor]:
     """What the module gives, under the keys of the file: outputs, gradients, buffers after the call."""
-    module = case.module(backend, dtype)
-    inputs = {key: tensor.to(dtype).requires_grad_() for key, tensor in copies(case.part("in.")).items()}
+    module = case.module(backend, dtype).to(device)
+    inputs = {
+        key: tensor.to(device, dtype).requires_grad_() for key, tensor in copies(case.part("in.")).items()
+    }
     outputs = named(module(**inputs))
     cotangents = case.outputs("cot")
-    loss = sum((outputs[name] * cotangents[name].to(dtype)).sum() for name in cotangents)
+    loss = sum((outputs[name] * cotangents[name].to(device, dtype)).sum() for name in cotangents)
     assert isinstance(loss, Tensor)
     loss.backward()
     found = {f"out.{name}" if name else "out": output for name, output in outputs.items()}
@@ -110,7 +114,7 @@ def errors(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dict[
     for key, tensor in expected.items():
         assert found[key].shape == tensor.shape, key
         norm = tensor.norm().item()
-        difference = (found[key].detach().double() - tensor).norm().item()
+        difference = (found[key].detach().cpu().double() - tensor).norm().item()
         wrong[key] = difference / (norm if norm > ZERO else largest)
     return wrong
 
