@@ -168,7 +168,8 @@ class Compiled:
             if isinstance(step, Call):
                 step.built([held[name] for name in step.tensors], numbers)
             else:
-                held |= step(held, prepared.sizes)
+                with device:  # what a reference operation makes lies beside what it is given
+                    held |= step(held, prepared.sizes)
         results: dict[str, Tensor] = {}
         given: set[str] = set()
         for result in executable.outputs:

@@ -234,7 +234,7 @@ def interpret(
     memory_limit: int | None = None,
 ) -> dict[str, Tensor]:
     """Every output by its name, in the layout of the header, and every updated buffer under
-    `update:NAME`: new float64, int64, bool or complex128 tensors.
+    `update:NAME`: new float64, int64, bool or complex128 tensors on the device of `tensors`.
 
     `sizes` are those of `bind_sizes`, which is asked where they are not given. `memory_limit` is in
     bytes; without one it is half of the machine's memory. Raises what `bind_sizes` and
@@ -252,8 +252,9 @@ def interpret(
         sizes = bind_sizes(program, {name: tuple(tensor.shape) for name, tensor in tensors.items()})
     steps = plan(program.roots)
     check_memory(steps, sizes, memory_limit)
-    values = run(steps, load_all(program, tensors, sizes), sizes)
-    return {each.key: store(each, values[each.value], sizes) for each in results(program)}
+    with next((tensor.device for tensor in tensors.values()), torch.device("cpu")):
+        values = run(steps, load_all(program, tensors, sizes), sizes)
+        return {each.key: store(each, values[each.value], sizes) for each in results(program)}
 
 
 def run(steps: Sequence[Step], leaves: Mapping[Form, Partial], sizes: Sizes) -> dict[Form, Partial]:
