@@ -181,7 +181,7 @@ def strided(kind: str, seed: int) -> Tensor:
         case "one entry":
             return torch.randn(1, 1, 1, 1, generator=generator)
         case _:
-            return torch.randn(2, 0, 3, 16, generator=generator)
+            return torch.randn(0, 2, 3, 16, generator=generator)
 
 
 @pytest.mark.parametrize("kind", UNUSUAL)
