@@ -25,7 +25,7 @@ test: $(READY)
 	$(RUN) -m pytest -q -n 2 --dist loadfile $(ARGS)
 
 test-all: $(READY)
-	$(RUN) -m pytest -q -n 2 --dist loadfile -m "" --hypothesis-profile=all $(ARGS)
+	PLAIT_CXX_LEVEL=-O3 $(RUN) -m pytest -q -n 2 --dist loadfile -m "" --hypothesis-profile=all $(ARGS)
 
 bench: $(READY)
 	$(RUN) -m benchmarks.run $(ARGS)

@@ -30,6 +30,8 @@ from plait.dsl.pointwise import exp
 from plait.dsl.program import Program
 from test_kernel import attention
 
+pytestmark = pytest.mark.usefixtures("optimised")
+
 h, w, d, t, c = axes("h w d t c")
 s = t.like("s")
 

@@ -28,6 +28,7 @@ RECORDS = [
     pytest.param(BASELINE, id="baseline"),
 ]
 REALS = [np.float32, np.float64]
+pytestmark = pytest.mark.usefixtures("optimised")
 BOUNDS: dict[type, float] = {np.float32: 2.5e-7, np.float64: 1e-15}
 """Relative, of every function: about two units in the last place of float, four of double."""
 
