@@ -24,6 +24,7 @@ from .kernel import (
     Stream,
     StreamAxis,
     Take,
+    operands,
 )
 
 INF = float("inf")
@@ -251,11 +252,31 @@ class Builder:
         self.blocks.append(Block())
 
     def close(self, axes: tuple[StreamAxis, ...], carries: tuple[Carry, ...], visible: Operand) -> None:
-        """End it: the stream becomes one statement of the block around it."""
+        """End it: the stream becomes one statement of the outermost open block that has what it reads."""
         body = self.blocks.pop()
+        made = Stream(axes, carries, tuple(body.statements), visible)
+        depth = self._depth_around(made)
         for carry in carries:
-            self.depth_of[carry.name] = len(self.blocks) - 1
-        self.blocks[-1].statements.append(Stream(axes, carries, tuple(body.statements), visible))
+            self.depth_of[carry.name] = depth
+        self.blocks[depth].statements.append(made)
+
+    def _depth_around(self, stream: Stream) -> int:
+        """Where a stream stands that was closed last: what it gives itself lies deeper than all open blocks.
+        One that stores stands where it was opened, since it stores once a turn of the streams around it."""
+        deepest, pending = 0, [stream]
+        while pending:
+            each = pending.pop()
+            reads = [*operands(each), each.visible, *(carry.next for carry in each.carries)]
+            for statement in each.body:
+                if isinstance(statement, Store):
+                    return len(self.blocks) - 1
+                if isinstance(statement, Stream):
+                    pending.append(statement)
+                else:
+                    reads += operands(statement)
+            given = (self.depth_of.get(item, 0) for item in reads if isinstance(item, str))
+            deepest = max(deepest, *(depth for depth in given if depth < len(self.blocks)), 0)
+        return deepest
 
     def store(self, buffer: str, index: tuple[Operand, ...], value: Operand, mask: Operand) -> None:
         self.blocks[-1].statements.append(Store(buffer, index, value, mask))

@@ -166,6 +166,21 @@ def test_they_mean_it_where_nothing_is_resident(name: str) -> None:
     agrees(text, shapes, tiles=replace(SMALL, resident=0, streamed_outputs=False, halo=False))
 
 
+def test_a_stream_stands_before_one_that_does_not_change_it() -> None:
+    """A GPU streams taps and hidden units: the window is computed once a tile, not once a chunk of units."""
+    text = (
+        "mixer f(x[c, h, w]) -> y[c, h, w]:\n  near dh, dw: 1\n  axis e = 9\n"
+        "  param k[c, dh, dw]\n  param u[e, c]\n  param v[c, e]\n"
+        "  d = sum[dh, dw](k * x[h+dh, w+dw])\n  z = d - mean[c](d)\n"
+        "  a = tanh(sum[c](u * z))\n  y = sum[e](v * a)\n"
+    )
+    shapes = {"x": (4, 5, 6), "k": (4, 3, 3), "u": (9, 4), "v": (4, 9)}
+    tiles = replace(SMALL, streamed_outputs=False, halo=False, taps=8)
+    for found in agrees(text, shapes, tiles=tiles).values():
+        streams = [each for each in every(found.body) if isinstance(each, Stream)]
+        assert all(not isinstance(below, Stream) for each in streams for below in each.body)
+
+
 def kernel(name: str) -> Kernel:
     """The one kernel of a program."""
     text, shapes = PROGRAMS[name]
