@@ -297,6 +297,46 @@ def nothing_beyond_the_edge() -> Case:
     return k.case()
 
 
+def a_condition_that_always_holds() -> Case:
+    """`d.valid` of a local axis without padding is true everywhere; what it selects is one number a d still."""
+    k = Sketch({"N": 5, "J": 19})
+    k.input("a", 19)
+    k.output("o", 5)
+    k.tiled("i", "N", 4)
+    k.local("d", 2)
+    with k.stream([StreamAxis("j", 0, "J", 16)], [Carry("s", 0.0, "s2", ("i",), "real")]):
+        k.load("A", "a", "j", mask="j.valid")
+        k.let("there", "select", "d.valid", "A", 0.0)
+        k.let("known", "select", "d.valid", 2.0, 0.0)
+        k.let("x", "mul", "there", "known")
+        k.fold("f", "sum", "x", "j", "d", mask="j.valid")
+        k.let("s2", "add", "s", "f")
+    k.store("o", "i", value="s", mask="i.valid")
+    return k.case()
+
+
+def products_of_what_may_be_absent() -> Case:
+    """In float64, whose operand is selected by truth values from memory (Triton 3.6 could not compile it)."""
+    k = Sketch({"N": 17, "J": 19}, "float64")
+    k.given("t", torch.arange(17 * 19).reshape(17, 19) % 3 != 0, "bool")
+    k.input("a", 17, 19)
+    k.input("b", 19, 33)
+    k.output("o", 17, 33)
+    k.tiled("i", "N", 16)
+    k.local("e", 33)
+    with k.stream([StreamAxis("j", 0, "J", 16)], [Carry("s", 0.0, "s2", ("i", "e"), "real")]):
+        k.let("in", "and", "i.valid", "j.valid", kind="bool")
+        k.load("T", "t", "i", "j", mask="in", kind="bool")
+        k.load("A", "a", "i", "j", mask="in")
+        k.load("B", "b", "j", "e", mask="j.valid")
+        k.let("x", "exp", "A")
+        k.let("y", "select", "T", "x", 0.0)
+        k.dot("z", "y", "B", "j")
+        k.let("s2", "add", "s", "z")
+    k.store("o", "i", "e", value="s", mask="i.valid")
+    return k.case()
+
+
 def integers_beyond_32_bits() -> Case:
     """Coordinates times a large number; a shifted grid; remainders of negative numbers."""
     k = Sketch({"N": 6})
@@ -513,6 +553,8 @@ CORNERS: tuple[Callable[[], Case], ...] = (
     reads_that_need_no_mask,
     contractions_of_other_shapes,
     nothing_beyond_the_edge,
+    a_condition_that_always_holds,
+    products_of_what_may_be_absent,
     integers_beyond_32_bits,
     literals_and_sizes,
     names_that_python_has,

@@ -13,6 +13,7 @@ from kernel_corners import (
     carries_that_change_places,
     integers_beyond_32_bits,
     products_in_a_batch,
+    products_of_what_may_be_absent,
     several_axes_of_one_dimension,
     truth_values_of_one_and_of_many,
 )
@@ -101,6 +102,7 @@ def compiled() -> Mapping[Key, KernelReport]:
                 carries_that_change_places,
                 integers_beyond_32_bits,
                 products_in_a_batch,
+                products_of_what_may_be_absent,
                 several_axes_of_one_dimension,
                 truth_values_of_one_and_of_many,
             ):

@@ -29,7 +29,8 @@ class Dots(Folds):
         dims = self.layout.values[dot.name]
         direct = found == dims and len(found) == len(product.batch) + 2
         start = self._start(dot, dims) if direct else None
-        fixed = [f'input_precision="{self.options.precision}"', f"out_dtype={self.express.types['real']}"]
+        precision = "ieee" if self.options.precision == "stored" else self.options.precision
+        fixed = [f'input_precision="{precision}"', f"out_dtype={self.express.types['real']}"]
         for left, right in pairs[:-1]:
             part = self.identifiers.new(f"{dot.name}_part")
             self.out.call(f"{part} = tl.dot(", [left, right, *([] if start is None else [start]), *fixed])
@@ -51,6 +52,8 @@ class Dots(Folds):
         roles = (product.batch, product.rows, product.depth), (product.batch, product.depth, product.columns)
         names = (product.left, product.right)
         split, real = self.layout.split(product), self.layout.short(product)
+        if split is not None and self.options.precision == "stored":
+            split, real = None, "bfloat16"
         short = STORED["bfloat16"] if split is not None else None if real is None else STORED[real]
         sides = [
             self._side(name, dot, role, None if name == split else short)
@@ -94,6 +97,8 @@ class Dots(Folds):
         code = value.code
         if short is not None:
             code = f"{code}.to({short}).to({operands(short)})"
+        elif self.kernel.real == "float64" and self.layout.reads_bools(name):
+            code = f"settled({code})"
         wanted = tuple(group for role in roles for group in role)
         if set(wanted) != set(value.dims):
             raise CompilerFault(

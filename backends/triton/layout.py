@@ -261,6 +261,22 @@ class Layout:
             case _:
                 return None
 
+    def reads_bools(self, operand: Operand) -> bool:
+        """Whether truth values are loaded on the elementwise way to an operand, masks of loads included."""
+        found: set[Operand] = set()
+        waiting = [operand]
+        while waiting:
+            match self.definitions.get(str(waiting.pop())):
+                case Load(buffer=buffer) if self.kernel.buffer(buffer).kind == "bool":
+                    return True
+                case Load() | Let() as statement:
+                    new = set(operands(statement)) - found
+                    found |= new
+                    waiting += new
+                case _:
+                    pass
+        return False
+
     # --- what is known where coordinates do not exist
 
     def implies(self, mask: Operand, axis: str) -> bool:

@@ -78,6 +78,13 @@ def remainder(x, part):
 
 
 @triton.jit
+def settled(x):
+    """The block as it is, behind a fold of single entries. Triton 3.6 cuts a float64 operand by the width of
+    the narrowest number that was loaded on the elementwise way to it, and fails where that is a truth value."""
+    return tl.sum(tl.expand_dims(x, -1), -1)
+
+
+@triton.jit
 def floor_divide(a, b):
     """The quotient rounded down; NO_INTEGER by 0. (Triton's // rounds towards 0.)"""
     if a.dtype == tl.int64:

@@ -80,10 +80,10 @@ class Scope:
 
     def let(self, let: Let) -> None:
         args, dims = [self.operand(arg) for arg in let.args], self.layout.values[let.name]
-        code = self.express.operation(let.op, args, let.kind, dims)
-        if let.kind == "bool" and let.op not in ("and", "or", "not", "select"):
-            code = _flag(code, dims)
         found = union(arg.dims for arg in args)
+        code = self.express.operation(let.op, args, let.kind, found)
+        if let.kind == "bool" and let.op not in ("and", "or", "not", "select"):
+            code = _flag(code, found)
         if found != dims:  # all coordinates of an axis exist: its `valid` is a number
             code = self.express.fill(Value(f"({code})", let.kind, found), let.kind, dims)
         self.out.add(f"{self.declare(let.name, let.kind, dims)} = {code}")
