@@ -7,6 +7,10 @@ rounded terms in some order: n u at worst, and with near certainty less than 8 s
 are of random sign (N. J. Higham and T. Mary, A new approach to probabilistic rounding error analysis, SIAM
 J. Sci. Comput. 41, 2019, theorem 3.1). What is stored in fewer bits is rounded once more, by its own unit.
 
+On a GPU the matrix units take a factor that was computed in the 16 bits that the other factor is stored in:
+it is rounded once, so each product on the way adds the unit of that type, of the size of its terms. Their sum
+is float32's. The CPU rounds no factor.
+
 All of it is relative to the size of the terms that the result is a sum of. `condition` is how many times
 smaller than these the scale is that a test divides by.
 """
@@ -14,10 +18,11 @@ smaller than these the scale is that a test divides by.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
+from ..compiler.contraction import is_product
 from ..dsl.build import size
 from ..dsl.program import Axis, Form, Map, Place, Program, Reduce, Scan, children, walk
 from ..dsl.size_forms import evaluate_size
@@ -39,20 +44,24 @@ def computed(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
-def budget(dtype: torch.dtype, length: int = 1, operations: int = 8, condition: float = 1.0) -> float:
+def budget(
+    dtype: torch.dtype, length: int = 1, operations: int = 8, condition: float = 1.0, products: int = 0
+) -> float:
     """The largest error of a result of `dtype` beside its scale, after `operations` one after another, of
-    which the sums have `length` terms altogether."""
+    which the sums have `length` terms altogether. `products` of 16-bit numbers run on matrix units."""
     own = unit(computed(dtype))
     grown = own * (OPERATION * operations + min(length, SPREAD * length**0.5)) * condition
-    return grown if dtype == computed(dtype) else grown + unit(dtype)
+    return grown if dtype == computed(dtype) else grown + unit(dtype) * (1 + products * condition)
 
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """The longest way through a program to a result: operations, and terms of the sums on it."""
+    """The longest way through a program to a result: operations, terms of the sums on it, and how many of
+    these are sums of products."""
 
     operations: int
     length: int
+    products: int = 0
 
 
 def longest_way(program: Program, sizes: Mapping[Axis, int]) -> Way:
@@ -64,8 +73,10 @@ def longest_way(program: Program, sizes: Mapping[Axis, int]) -> Way:
         before = [ways[child] for child in children(form)]
         operations = max((way.operations for way in before), default=0)
         length = max((way.length for way in before), default=0)
-        ways[form] = _after(form, operations, length, sizes)
-    return Way(max(ways[form].operations for form in results), max(ways[form].length for form in results))
+        products = max((way.products for way in before), default=0) + is_product(form, ())
+        ways[form] = replace(_after(form, operations, length, sizes), products=products)
+    found = [ways[form] for form in results]
+    return Way(*(max(getattr(way, key) for way in found) for key in ("operations", "length", "products")))
 
 
 def _after(form: Form, operations: int, length: int, sizes: Mapping[Axis, int]) -> Way:

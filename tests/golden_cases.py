@@ -62,9 +62,13 @@ class Case:
         viewed = inputs if made.views is None else made.views(inputs)
         return made.mixer.program(**made.given), {**viewed, **self.part("param.", "buf.")}
 
-    def bound(self, dtype: torch.dtype) -> float:
+    def bound(self, dtype: torch.dtype, *, matrix_units: bool = False) -> float:
         """How far a result of `dtype` may be off: the budget of the way through the program, for gradients too."""
-        return EXACT if dtype == torch.float64 else precisions.bound(*self.program(), dtype)
+        return (
+            EXACT
+            if dtype == torch.float64
+            else precisions.bound(*self.program(), dtype, matrix_units=matrix_units)
+        )
 
 
 def load(path: Path) -> Case:

@@ -53,15 +53,23 @@ def tensors(text: str, dtype: torch.dtype, seed: int = 0) -> dict[str, Tensor]:
     }
 
 
-def bound(made: Program, given: Mapping[str, Tensor], dtype: torch.dtype, condition: float = 1.0) -> float:
-    """The budget of a call whose results are of `dtype`."""
+def bound(
+    made: Program,
+    given: Mapping[str, Tensor],
+    dtype: torch.dtype,
+    condition: float = 1.0,
+    *,
+    matrix_units: bool = False,
+) -> float:
+    """The budget of a call whose results are of `dtype`; on `matrix_units` factors may be rounded to bfloat16."""
     sizes = bind_sizes(made, {name: tuple(tensor.shape) for name, tensor in given.items()})
     batch = sizes.pop(BATCH, ())
     assert isinstance(batch, tuple)
     known = {axis: extent for axis, extent in sizes.items() if isinstance(extent, int)}
     known |= {Axis(f"..{i}"): extent for i, extent in enumerate(batch)}
     way = longest_way(expand_batch(made, len(batch)), known)
-    return budget(dtype, way.length, way.operations, condition)
+    rounded = way.products if matrix_units and dtype == torch.bfloat16 else 0
+    return budget(dtype, way.length, way.operations, condition, rounded)
 
 
 def off(found: Tensor, exact: Tensor | None) -> float:

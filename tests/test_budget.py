@@ -46,6 +46,8 @@ def test_the_longest_way() -> None:
     assert way("mixer a(x[t, c]) -> z[t]:\n  z = sum[c](exp(x)) * 2.0", t=5, c=7) == Way(3, 7)
     twice = "mixer a(x[t, c]) -> y[t], z:\n  y = sum[c](x)\n  z = sum[t](y * y)"
     assert way(twice, t=5, c=7) == Way(3, 12)
+    maps = "mixer a(x[t, c], u[e, c], v[c, e]) -> z[t, c]:\n  h = exp(sum[c](u * x))\n  z = sum[e](v * h)"
+    assert way(maps, t=5, c=7, e=9) == Way(5, 16, 2)
     assert way("mixer a(x[t, c]) -> z:\n  z = sum[t, c](x)", t=5, c=7) == Way(1, 35)
 
 

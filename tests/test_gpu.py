@@ -121,7 +121,7 @@ def test_values_are_within_the_budget(text: str, dtype: torch.dtype) -> None:
     (found,) = compiled.run({name: placed(each) for name, each in given_.items()}).values()
     (wanted,) = precisions.exact(made, given_).values()
     assert found.dtype == dtype and found.device.type == DEVICE.type
-    assert precisions.off(found.cpu(), wanted) <= precisions.bound(made, given_, dtype)
+    assert precisions.off(found.cpu(), wanted) <= precisions.bound(made, given_, dtype, matrix_units=True)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -138,7 +138,7 @@ def test_gradients_are_within_the_budget(text: str, dtype: torch.dtype) -> None:
     for name, each in leaves.items():
         assert each.grad is not None and each.grad.dtype == dtype
         wanted = doubles[name].grad
-        bound = precisions.bound(made, given_, dtype, condition=8)
+        bound = precisions.bound(made, given_, dtype, condition=8, matrix_units=True)
         assert precisions.off(each.grad.cpu(), wanted) <= bound, name
 
 
@@ -162,7 +162,7 @@ def test_larger_sizes(text: str, dtype: torch.dtype) -> None:
     compiled = Compiled(made, backend="triton", on_unfused="error")
     (found,) = compiled.run({name: placed(each) for name, each in given_.items()}).values()
     (wanted,) = precisions.exact(made, given_).values()
-    assert precisions.off(found.cpu(), wanted) <= precisions.bound(made, given_, dtype)
+    assert precisions.off(found.cpu(), wanted) <= precisions.bound(made, given_, dtype, matrix_units=True)
 
 
 UNUSUAL = ("transposed", "expanded", "sliced", "one entry", "empty")
@@ -229,7 +229,7 @@ def test_papers_in_16_bits(path: Path) -> None:
     found = golden_cases.results(case, "triton", torch.bfloat16, DEVICE)
     outputs = {key: each.detach() for key, each in meant.items() if key.startswith("out")}
     wrong = golden_cases.errors({key: found[key] for key in outputs}, outputs)
-    assert all(error <= case.bound(torch.bfloat16) for error in wrong.values()), wrong
+    assert all(error <= case.bound(torch.bfloat16, matrix_units=True) for error in wrong.values()), wrong
 
 
 a, v, n, p = test_stdlib_attention, test_stdlib_convolutions, test_stdlib_norms, test_stdlib_pooling

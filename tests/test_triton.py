@@ -415,6 +415,13 @@ def test_numbers_that_meet_bfloat16_ones_are_split_in_three() -> None:
     assert text.count(".to(tl.float16).to(DOT_FLOAT16)") == 2
 
 
+def test_they_are_rounded_where_nothing_else_is_asked_for() -> None:
+    kernel = split_products().kernel
+    text = print_triton(kernel, default_options(kernel)).text
+    assert text.count("tl.dot(") == text.count('input_precision="ieee"') == 1 + 1 + 1
+    assert text.count(".to(tl.bfloat16).to(DOT_BFLOAT16)") == 2 + 2
+
+
 def test_offsets_are_64_bits() -> None:
     """Every stride meets an index of 64 bits."""
     source = print_triton(circular((1, 5, 9)).kernel, Options())

@@ -196,6 +196,6 @@ def roofline(kernel: Kernel, options: Options, target: GpuTarget, work: Work) ->
         rate = target.float64_rate
     elif kernel.real in ("bfloat16", "float16"):
         rate = target.half_rate
-    elif options.precision != "ieee":
+    elif options.precision in ("tf32", "tf32x3"):
         rate = target.tf32_rate / (3 if options.precision == "tf32x3" else 1)
     return max(work.bytes / target.bytes_rate, work.operations / rate)

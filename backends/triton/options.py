@@ -9,7 +9,7 @@ from ...compiler.kernel import Kernel, Load, Stream
 from .layout import Layout, Product, every
 from .names import unique
 
-Precision = Literal["ieee", "tf32", "tf32x3"]
+Precision = Literal["stored", "ieee", "tf32", "tf32x3"]
 Machine = Literal["cuda", "hip"]
 
 WORDS_A_WARP = 1024
@@ -23,7 +23,9 @@ STAGED_BYTES = 65_536
 @dataclass(frozen=True, slots=True)
 class Options:
     """`precision` is what `tl.dot` makes of float32 operands: `ieee` keeps them, `tf32` rounds them to
-    10 bits, `tf32x3` adds the rounding errors back. `fusion` lets a product and a sum round once."""
+    10 bits, `tf32x3` adds the rounding errors back. `stored` rounds one that was computed to bfloat16 where
+    the other is stored in it, as `budget` grants, and keeps all others; sums are float32 whatever it is.
+    `fusion` lets a product and a sum round once."""
 
     warps: int = 4
     stages: int = 2
@@ -35,7 +37,7 @@ class Options:
         return {"num_warps": self.warps, "num_stages": self.stages, "enable_fp_fusion": self.fusion}
 
 
-def default_options(kernel: Kernel, machine: Machine = "cuda", precision: Precision = "ieee") -> Options:
+def default_options(kernel: Kernel, machine: Machine = "cuda", precision: Precision = "stored") -> Options:
     """Warps by the largest block and, where float32 products run on no matrix unit, by the operands
     that a thread must hold, which leaves none for a second stage; otherwise two stages where two
     chunks fit in shared memory."""
@@ -43,10 +45,11 @@ def default_options(kernel: Kernel, machine: Machine = "cuda", precision: Precis
     width = 8 if kernel.real == "float64" else 4
     largest = max((layout.places(dims) for dims in layout.values.values()), default=1) * width // 4
     warps = next(warps for warps in (1, 2, 4, 8) if largest <= WORDS_A_WARP * warps or warps == 8)
-    if machine == "cuda" and any(layout.split(product) is not None for product in layout.products.values()):
+    parts = precision != "stored" and any(layout.split(each) is not None for each in layout.products.values())
+    if machine == "cuda" and parts:
         warps = max(warps, min(8, 2 * warps))  # three parts take the registers of one and a half values more
     exact = any(not _on_matrix_units(layout, product) for product in layout.products.values())
-    if machine == "cuda" and kernel.real == "float32" and precision == "ieee" and exact:
+    if machine == "cuda" and kernel.real == "float32" and precision in ("ieee", "stored") and exact:
         while warps < 16 and _factors(layout, 32 * warps) > FACTORS_A_THREAD:
             warps *= 2
         return Options(warps, 1, precision)
