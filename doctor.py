@@ -16,8 +16,10 @@ import torch
 
 from .backends.cache import cache_dir
 from .backends.cpp.build import find_compiler
+from .backends.cpp.rates import this_machine
 from .compiler.target import this_cpu
-from .dsl.mistakes import MissingCompiler
+from .dsl.errors import CompilerFault
+from .dsl.mistakes import InvalidArgument, MissingCompiler
 
 PACKAGES = (
     "torch",
@@ -60,6 +62,7 @@ def findings() -> Iterator[Finding]:
         True,
         f"CPU: {target.name}, vectors of {target.vector_bytes} bytes, {threads} threads (OMP_NUM_THREADS sets them)",
     )
+    yield _rates()
     yield _cuda()
     yield _cache()
 
@@ -91,6 +94,19 @@ def _compiler() -> Finding:
     except MissingCompiler as problem:
         return Finding(False, ": ".join((problem.message, *problem.helps[:1])))
     return Finding(True, f"C++ compiler {' '.join(compiler.command)}: {compiler.version.splitlines()[0]}")
+
+
+def _rates() -> Finding:
+    """What the cost model of `explain` believes of this machine."""
+    try:
+        machine = this_machine()
+    except (MissingCompiler, CompilerFault, InvalidArgument, OSError) as problem:
+        return Finding(False, f"no figures of this machine for `explain`: {problem.args[0]}", needed=False)
+    figures = (
+        f"{machine.products / 1e9:.3g}e9 multiply-adds, {machine.bytes / 1e9:.3g} GB of memory and "
+        f"{machine.functions / 1e9:.3g}e9 exponentials a second"
+    )
+    return Finding(True, f"measured ({machine.name}): {figures} (PLAIT_MACHINE says others)")
 
 
 def _cuda() -> Finding:

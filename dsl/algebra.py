@@ -35,6 +35,32 @@ def surely_nonnegative(terms: Mapping[tuple[int, ...], int], nonnegative: Callab
     return sign > 0 or content == 0
 
 
+def expression(form: Form) -> Any:
+    """Arithmetic on sizes as a sympy expression in positive integer symbols, one a signature axis."""
+    import sympy
+
+    operations = {
+        "add": lambda a, b: a + b, "sub": lambda a, b: a - b, "mul": lambda a, b: a * b, "neg": lambda a: -a,
+        "floordiv": lambda a, b: sympy.floor(a / b), "mod": sympy.Mod, "minimum": sympy.Min,
+        "maximum": sympy.Max, "pow": lambda a, b: a**b, "abs": sympy.Abs,
+    }  # fmt: skip
+    made: dict[Form, Any] = {}
+    for each in walk((form,), size_operands):
+        match each:
+            case Const(value=value):
+                made[each] = sympy.Integer(value)
+            case Size(axis=axis) if axis.size is not None:
+                made[each] = made[axis.size]
+            case Size(axis=axis):
+                name = axis.name.replace("..", "batch") if is_batch(axis) else axis.name
+                made[each] = sympy.Symbol(name, positive=True, integer=True)
+            case Map(op=op, args=args):
+                made[each] = operations[op](*(made[arg] for arg in args))
+            case _:
+                raise ValueError(f"{type(each).__name__} is no arithmetic on sizes")
+    return made[form]
+
+
 def formula(terms: Sequence[tuple[int, Sequence[Form]]]) -> str:
     """A sum of products of sizes, each with its count, expanded and collected: `16*c*h*w + 4*c`.
 
@@ -42,27 +68,67 @@ def formula(terms: Sequence[tuple[int, Sequence[Form]]]) -> str:
     """
     import sympy
 
-    def of(form: Form) -> Any:
-        made: dict[Form, Any] = {}
-        for each in walk((form,), size_operands):
-            match each:
-                case Const(value=value):
-                    made[each] = sympy.Integer(value)
-                case Size(axis=axis) if axis.size is not None:
-                    made[each] = made[axis.size]
-                case Size(axis=axis):
-                    name = axis.name.replace("..", "batch") if is_batch(axis) else axis.name
-                    made[each] = sympy.Symbol(name, positive=True, integer=True)
-                case Map(op=op, args=args):
-                    made[each] = operations[op](*(made[arg] for arg in args))
-                case _:
-                    raise ValueError(f"{type(each).__name__} is no arithmetic on sizes")
-        return made[form]
+    return spelled(
+        sum((count * sympy.Mul(*map(expression, sizes)) for count, sizes in terms), sympy.Integer(0))
+    )
 
-    operations = {
-        "add": lambda a, b: a + b, "sub": lambda a, b: a - b, "mul": lambda a, b: a * b, "neg": lambda a: -a,
-        "floordiv": lambda a, b: sympy.floor(a / b), "mod": sympy.Mod, "minimum": sympy.Min,
-        "maximum": sympy.Max, "pow": lambda a, b: a**b, "abs": sympy.Abs,
-    }  # fmt: skip
-    total = sympy.Add(*(count * sympy.Mul(*(of(each) for each in sizes)) for count, sizes in terms))
-    return str(sympy.expand(total))
+
+def spelled(value: Any) -> str:
+    """An expression, expanded."""
+    import sympy
+
+    return str(sympy.expand(value))
+
+
+# --- sums over tiles, for counts of loops
+
+
+def unknown() -> Any:
+    """A number that stands for the place of a tile in its row, equal to no other."""
+    import sympy
+
+    return sympy.Dummy("i", nonnegative=True, integer=True)
+
+
+def summed(value: Any, index: Any, count: Any) -> Any:
+    """The sum of a polynomial in `index` over 0 .. count-1; `count` may be a fraction."""
+    import sympy
+
+    return sympy.expand(sympy.summation(sympy.expand(value), (index, 0, count - 1)))
+
+
+def tiles(length: Any, step: int) -> Any:
+    """How many tiles cover a length: rounded up."""
+    import sympy
+
+    return length if step == 1 else sympy.ceiling(sympy.Rational(1, step) * length)
+
+
+def share(length: Any, step: int) -> Any:
+    """A length in tiles, not rounded."""
+    import sympy
+
+    return sympy.Rational(1, step) * length
+
+
+def floored(value: Any, by: int) -> Any:
+    """A length divided and rounded down."""
+    import sympy
+
+    return sympy.floor(sympy.Rational(1, by) * value)
+
+
+def contains(value: Any, symbols: Sequence[Any]) -> bool:
+    """Whether one of the symbols is in an expression; numbers contain none."""
+    return not isinstance(value, int) and value.has(*symbols) if symbols else False
+
+
+def clamped(op: str, first: Any, second: Any, moving: Sequence[Any]) -> Any:
+    """`minimum` or `maximum`. Where one side alone moves with a tile it is taken: a border, which only a
+    few tiles meet, is left out, so that a count by it is at least what is done."""
+    import sympy
+
+    sides = [contains(side, moving) for side in (first, second)]
+    if sides[0] != sides[1]:
+        return first if sides[0] else second
+    return (sympy.Min if op == "minimum" else sympy.Max)(first, second)

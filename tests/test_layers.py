@@ -50,13 +50,14 @@ LAYERS: tuple[tuple[str, str], ...] = (
     ("compiler", "kernel check_kernel kernel_builder written prune reductions lower loops schedule"),
     ("compiler", "key_stream stream stream_sum target"),
     ("compiler", "roles halo tile_reduce tiles"),
+    ("compiler", "trips cost"),
     ("compiler", "pipeline explain"),
     # what needs no printer: a call that finds its kernels in the cache
     ("backends", "reference derivatives precision budget executable kernel_graph cache"),
     # the printers, apart from each other
     ("backends", "cpp cpp.ops cpp.emit cpp.intervals cpp.layout cpp.widths cpp.indices cpp.nests cpp.scope"),
-    ("backends", "cpp.fills cpp.takes cpp.stores cpp.folds cpp.stencils cpp.groups cpp.dots cpp.scalars"),
-    ("backends", "cpp.printer cpp.build cpp.pool cpp.launch cpp.produce"),
+    ("backends", "cpp.fills cpp.takes cpp.stores cpp.exact cpp.folds cpp.stencils cpp.groups cpp.dots cpp.scalars"),
+    ("backends", "cpp.printer cpp.build cpp.pool cpp.launch cpp.rates cpp.produce"),
     ("backends", "triton triton.ops triton.library triton.names triton.layout triton.options triton.emit"),
     ("backends", "triton.scope triton.folds triton.dots triton.tiles triton.printer"),
     ("backends", "triton.widths triton.files triton.launch triton.aot triton.worker"),
