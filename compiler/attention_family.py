@@ -157,8 +157,3 @@ def must_store(match: Attention) -> tuple[Form, ...]:
     are read from, where that is not a leaf already."""
     sides = [side.form for side in (match.key_side, match.value_side) if side is not None]
     return tuple(form for form in sides if not isinstance(form, Leaf))
-
-
-def compiled_axes(match: Attention) -> tuple[Axis, ...]:
-    """The axes whose sizes shape the code."""
-    return tuple(dict.fromkeys((*match.channels, *match.outputs)))

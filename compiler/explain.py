@@ -75,6 +75,8 @@ def _family(group: Group) -> str:
     match group.family:
         case "stream":
             return "streaming softmax: queries in the lanes, keys pass by, no scores in memory"
+        case "sum":
+            return "streaming sum: queries in the lanes, keys pass by, every entry computed on the way"
         case "tiles":
             return "tiles of the result, reductions inside"
         case "reference":

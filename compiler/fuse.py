@@ -6,7 +6,8 @@ The rules, in the order in which they are asked for a value that another one rea
 
     outputs and updates are stored;
     what no kernel computes (scan, library, complex, data-dependent place) is a reference operation;
-    a softmax sum of the streaming family takes its softmax and its scores into its own kernel;
+    a softmax sum of the streaming family takes its softmax and its scores into its own kernel, and so
+    does a sum with contractions in every entry;
     a reduction is stored, unless it is computed once inside its reader (`tile_group.py` says when);
     pointwise values are inlined, unless that would repeat too much of them.
 """
@@ -39,7 +40,9 @@ from ..dsl.program import (
 from .attention_family import Attention, match_attention, must_store
 from .contraction import epilogue, parameter_axes
 from .graphs import condense, topological_order
+from .keys import Side
 from .plan import Edge, Group, Plan, Stored
+from .sum_family import StreamedSum, match_sum, sums_store
 from .tile_group import TileGroup
 from .to_fx import META, Typed
 from .total import Totality
@@ -60,7 +63,8 @@ class Fusion:
     resident: bool
     outputs: bool
     reasons: dict[Form, str] = field(default_factory=dict[Form, str])
-    matches: dict[Form, Attention] = field(default_factory=dict[Form, Attention])
+    matches: dict[Form, Attention | StreamedSum] = field(default_factory=dict[Form, Attention | StreamedSum])
+    sums: dict[Form, StreamedSum | str] = field(default_factory=dict[Form, StreamedSum | str])
     refused: dict[Form, str] = field(default_factory=dict[Form, str])
     families: dict[Form, tuple[str, str]] = field(default_factory=dict[Form, tuple[str, str]])
     work: dict[Form, int] = field(default_factory=dict[Form, int])
@@ -116,8 +120,11 @@ class Fusion:
             ]
         match = self._stream(root)
         if match is not None:
-            self.families[root] = ("stream", "")
             self.matches[root] = match
+            if isinstance(match, StreamedSum):
+                self.families[root] = ("sum", "")
+                return self._sum_reads(root, match)
+            self.families[root] = ("stream", "")
             return self._stream_reads(root, match)
         self.families[root] = ("tiles", self.refused.get(root, ""))
         if not self.resident:
@@ -134,7 +141,9 @@ class Fusion:
         problem = no_kernel(form)
         if problem:
             return f"no kernel computes it: {problem}"
-        if isinstance(form, Reduce) and not isinstance(match_attention(form), str):
+        if isinstance(form, Reduce) and (
+            not isinstance(match_attention(form), str) or isinstance(self._sum(form), StreamedSum)
+        ):
             return "it has a streaming kernel of its own"
         if self.work[form] > MOST_WORK and isinstance(form, Map | Otherwise | When):
             return f"recomputing it takes {self.work[form]} operations an element"
@@ -153,34 +162,60 @@ class Fusion:
                 stack.append(user)
         return False
 
-    def _stream(self, root: Form) -> Attention | None:
+    def _stream(self, root: Form) -> Attention | StreamedSum | None:
         """A streaming reduction that is the root, or that the root is pointwise in."""
-        found: list[Attention] = []
+        found: list[Attention | StreamedSum] = []
         for form in epilogue(root):
-            match = match_attention(form)
+            match = self._matched(form)
             if isinstance(match, str):
                 if match:
                     self.refused[root] = match
-            elif not self._whole(match):
-                self.refused[root] = "queries or keys may be absent at some channels"
             elif set(form.axes) == set(root.axes):
                 found.append(match)
             else:
-                self.refused[root] = "the softmax sum has other axes than the result"
+                self.refused[root] = "the sum has other axes than the result"
         return found[0] if len(found) == 1 else None
 
-    def _whole(self, match: Attention) -> bool:
+    def _matched(self, form: Form) -> Attention | StreamedSum | str:
+        """The match of a reduction in either family, or why there is none."""
+        match = match_attention(form)
+        if isinstance(match, Attention):
+            pairs = [(match.query, match.key_side)]
+            if all(self._whole(match.channels, *pair) for pair in pairs):
+                return match
+            return "queries or keys may be absent at some channels"
+        other = self._sum(form)
+        return other if isinstance(other, StreamedSum) else match or other
+
+    def _sum(self, form: Form) -> StreamedSum | str:
+        """The match of a reduction as a streaming sum, asked once."""
+        if form not in self.sums:
+            match = match_sum(form)
+            if isinstance(match, StreamedSum) and not all(
+                self._whole(each.channels, each.query, each.key) for each in match.inner
+            ):
+                match = "queries or keys may be absent at some channels"
+            self.sums[form] = match
+        return self.sums[form]
+
+    def _whole(self, channels: Sequence[Axis], query: Form | None, key: Side | None) -> bool:
         """Whether every channel of queries and keys exists: a stream takes the product over all of them."""
-        key, query = match.key_side, match.query
         if key is None or query is None:
             return True
-        channels = set(match.channels)
         moved = (
             axis
             for axis, index in key.indices.items()
-            if set(index.axes) & channels and index != Coordinate(axis)
+            if set(index.axes) & set(channels) and index != Coordinate(axis)
         )
         return next(moved, None) is None and self.total.of(key.form) and self.total.of(query)
+
+    def _sum_reads(self, root: Form, match: StreamedSum) -> list[tuple[Form, str]]:
+        reads = [(form, "keys and values are read in place") for form in sums_store(match)]
+        read = {form for form, _ in match.statistics}
+        inside = {match.root, *(form for form, _ in reads), *(each.form for each in match.inner), *read}
+        asked = [*match.weights, *match.predicates, *(each.query for each in match.inner)]
+        reads += self._walk(asked, set(root.axes), inside, False)
+        return reads + list(self._below(root, inside))
 
     def _stream_reads(self, root: Form, match: Attention) -> list[tuple[Form, str]]:
         reads = [(form, "keys and values are read in place") for form in must_store(match)]
@@ -259,7 +294,7 @@ class Fusion:
     def _made(self, result: Stored) -> Group:
         family, reason = self.families[result.form]
         match family:
-            case "stream" | "tiles" | "reference":
+            case "stream" | "sum" | "tiles" | "reference":
                 return Group(result, family, reason)
             case _:
                 raise AssertionError(family)

@@ -129,14 +129,36 @@ class KeyStream(Generic[Match]):
             for there in stores(result)
         }
 
-    def _over(self, value: Operand, over: tuple[str, ...]) -> Operand:
-        """A score that happens to lack lanes or keys, given them: what streams has both."""
+    def _over(self, value: Operand, over: tuple[str, ...], neutral: float = -INF) -> Operand:
+        """An entry that happens to lack lanes or keys, given them: what streams has both."""
         have = self.builder.axes((value,))
         lanes = tuple(str(self.env[axis]) for axis in self.tiles)
         lacking = [axis for axis in (*lanes, *over) if axis not in have]
         for axis in lacking:
-            value = self.builder.let("select", f"{axis}.valid", value, -INF, kind="real")
+            value = self.builder.let("select", f"{axis}.valid", value, neutral, kind="real")
         return value
+
+    def _met(self, met: Operand, over: tuple[str, ...]) -> Operand:
+        """Whether a query meets any key of a chunk."""
+        if not isinstance(met, str):
+            return met
+        # What depends on keys alone gets the lanes too: a fold leaves one entry a lane.
+        lanes = (str(self.env[axis]) for axis in self.tiles)
+        lacking = (f"{lane}.valid" for lane in lanes if lane not in self.builder.axes((met,)))
+        return self.builder.fold_axes("any", str(self.builder.both(met, *lacking)), over, "bool", "met")
+
+    def _grown(
+        self, value: str, weight: str, over: tuple[str, ...], acc: str, shrink: Operand | None, met: Operand
+    ) -> str:
+        """The weighted values. A weight is 0 where nothing is `met`, and the value of a key is not, but where
+        it is not loaded."""
+        zero = self.builder.zero_where_not(value)
+        seen = (
+            each
+            for each in self.builder.conjuncts(met)
+            if each not in zero and not str(each).endswith(".valid")
+        )
+        return self.builder.dot("grown", value, weight, over, acc, shrink, self.builder.both(*seen), (value,))
 
     # --- keys
 

@@ -16,7 +16,7 @@ from torch.fx import GraphModule
 from ..dsl.build import size
 from ..dsl.errors import CompilerFault, PlaitError
 from ..dsl.program import Axis, Form, Program
-from .attention_family import Attention, compiled_axes
+from .attention_family import Attention
 from .check_kernel import check_kernel
 from .check_plan import check_plan
 from .contraction import fixed_axes, parameter_axes
@@ -27,6 +27,8 @@ from .plan import Group, Plan, Stored
 from .schedule import Schedule
 from .simplify import simplify
 from .stream import stream_kernel
+from .stream_sum import sum_kernel
+from .sum_family import StreamedSum
 from .tiles import tile_kernel
 from .to_fx import to_fx
 from .total import Totality, count_by_sizes
@@ -44,7 +46,7 @@ class State:
     outputs: bool
     graph: GraphModule | None = None
     plan: Plan | None = None
-    matches: dict[Form, Attention] = field(default_factory=dict[Form, Attention])
+    matches: dict[Form, Attention | StreamedSum] = field(default_factory=dict[Form, Attention | StreamedSum])
     total: Totality | None = None
 
 
@@ -106,13 +108,15 @@ class Planned:
     program: Program
     graph: GraphModule
     plan: Plan
-    matches: Mapping[Form, Attention]
+    matches: Mapping[Form, Attention | StreamedSum]
     resident: bool
     total: Totality
 
     @property
     def shape_axes(self) -> tuple[Axis, ...]:
-        found = [axis for match in self.matches.values() for axis in compiled_axes(match)]
+        found = [
+            axis for each in self.matches.values() for axis in dict.fromkeys((*each.channels, *each.outputs))
+        ]
         if self.resident:
             stored = {group.result.form for group in self.plan.groups}
             parameters = parameter_axes(self.program)
@@ -206,9 +210,13 @@ def _write(
 ) -> Written:
     alone = len(planned.plan.groups) == 1
     name = planned.program.name if alone else f"{planned.program.name}_{group.result.name}"
-    if group.family == "stream":
-        match = planned.matches[group.result.form]
-        return stream_kernel(name, group.result, match, stored, known, real, schedule.stream)
+    match planned.matches.get(group.result.form):
+        case Attention() as found:
+            return stream_kernel(name, group.result, found, stored, known, real, schedule.stream)
+        case StreamedSum() as found:
+            return sum_kernel(name, group.result, found, stored, known, real, schedule.stream)
+        case None:
+            pass
     if schedule.tiles is not None:
         tiled = tile_kernel(name, group.result, stored, known, real, schedule.tiles, planned.total)
         if tiled is not None:

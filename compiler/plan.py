@@ -26,11 +26,11 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """`family` names the schedule: a stream of keys past lanes of queries, tiles, or the
-    reference operation where no kernel can be written."""
+    """`family` names the schedule: a stream of keys past lanes of queries (softmax, or a sum with contractions
+    in every entry), tiles, or the reference operation where no kernel can be written."""
 
     result: Stored
-    family: Literal["stream", "tiles", "reference"]
+    family: Literal["stream", "sum", "tiles", "reference"]
     reason: str = ""
 
 

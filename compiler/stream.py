@@ -112,22 +112,5 @@ class Streaming(KeyStream[Attention]):
             weight = let("select", value.present, weight, 0.0, wish="weight")
         met = builder.both(visible, data, value.present)
         grown = self._grown(str(value.value), str(weight), over, acc, shrink, met)
-        if isinstance(met, str):
-            # What depends on keys alone gets the lanes too: a fold leaves one entry a lane.
-            lanes = (str(self.env[axis]) for axis in self.tiles)
-            met = builder.both(met, *(f"{lane}.valid" for lane in lanes if lane not in builder.axes((met,))))
-        any_met = builder.fold_axes("any", met, over, "bool", "met") if isinstance(met, str) else met
+        any_met = self._met(met, over)
         return high, more, grown, builder.let("or", seen, any_met, kind="bool")
-
-    def _grown(
-        self, value: str, weight: str, over: tuple[str, ...], acc: str, shrink: Operand, met: Operand
-    ) -> str:
-        """The weighted values. A weight is 0 where nothing is `met`, and the value of a key is not, but where
-        it is not loaded."""
-        zero = self.builder.zero_where_not(value)
-        seen = (
-            each
-            for each in self.builder.conjuncts(met)
-            if each not in zero and not str(each).endswith(".valid")
-        )
-        return self.builder.dot("grown", value, weight, over, acc, shrink, self.builder.both(*seen), (value,))

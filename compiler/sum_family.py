@@ -1,7 +1,8 @@
 """Recognise reductions that stream past their queries with contractions of their own in every entry.
 
-    sum[J](w * v)    sum[J](w)    lse[J](w)        w = any pointwise value in sums[d](q * k), predicates, statistics
+    sum[J](w * v + ...)    sum[J](w)    lse[J](w)
 
+    w       any pointwise value of sums[d](q * k), predicates and statistics
     q       read at the queries (axes of the result that lie in the lanes)
     k, v    tensors read at the keys J, solved as in `attention_family`; v has the result's last axis
     statistics   values with one entry a query, or one a key: stored, and read where they are
@@ -15,7 +16,7 @@ computing it in every reader.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..dsl.program import (
     AsIf,
@@ -46,17 +47,17 @@ class Inner:
 
 @dataclass(frozen=True, slots=True)
 class StreamedSum:
-    """A match: the entries of `root` are `weight`, times `value` if there is one, under `predicates`.
-    `statistics` are the reads of the keys in the weight. The axes of the result are shared with the keys
-    (batch), of queries (lanes), and of values only (outputs)."""
+    """A match: the entries of `root` are the sum of `weights`, each times its value if there are `values`,
+    under `predicates`. `statistics` are the reads of the keys in the weights. The axes of the result are
+    shared with the keys (batch), of queries (lanes), and of values only (outputs)."""
 
     root: Reduce
     keys: tuple[Key, ...]
     predicates: tuple[Form, ...]
-    weight: Form
+    weights: tuple[Form, ...]
     inner: tuple[Inner, ...]
     statistics: tuple[tuple[Form, Side], ...]
-    value: Side | None
+    values: tuple[Side, ...]
     batch: tuple[Axis, ...]
     lanes: tuple[Axis, ...]
     outputs: tuple[Axis, ...]
@@ -82,26 +83,43 @@ def _match(form: Form) -> StreamedSum:
     piece = form.pieces[0]
     over = frozenset(piece.axes)
     masks, body = peel(piece.value)
-    value, weight = _apart(body, form.axes, over) if form.op == "sum" else (None, body)
-    atoms = tuple(_atoms((weight, *masks), over))
-    pairs = tuple(_pairs((weight, *masks), over))
+    found = [_apart(each, form.axes, over) for each in _terms(body)] if form.op == "sum" else []
+    values = tuple(value for value, _ in found if value is not None)
+    weights = tuple(weight for _, weight in found) if len(values) == len(found) > 0 else (body,)
+    values = values if len(values) == len(found) else ()
+    atoms = tuple(_atoms((*weights, *masks), over))
+    pairs = tuple(_pairs((*weights, *masks), over))
     if not pairs:
         raise Unfit("")
-    keys = solve(piece.axes, [*(key for _, _, key in pairs), *((value,) if value is not None else ())])
+    keys = solve(piece.axes, [*(key for _, _, key in pairs), *values])
     inner = tuple(
         Inner(dot, query, side_of(key, keys, set(over)), dot.pieces[0].axes) for dot, query, key in pairs
     )
     paired = {each.form for each in inner}
     reads = [each for each in atoms if each not in paired]
     statistics = tuple((each, _side(each, keys, over)) for each in reads if _moved(each, keys, over))
-    value_side = side_of(value, keys, set(over)) if value is not None else None
-    predicates = (*masks, *_predicates(weight))
-    return _roles(StreamedSum(form, keys, predicates, weight, inner, statistics, value_side, (), (), ()))
+    sides = tuple(side_of(value, keys, set(over)) for value in values)
+    predicates = tuple(dict.fromkeys((*masks, *(p for weight in weights for p in _predicates(weight)))))
+    return _roles(StreamedSum(form, keys, predicates, weights, inner, statistics, sides, (), (), ()))
 
 
-def _apart(body: Form, axes: tuple[Axis, ...], over: frozenset[Axis]) -> tuple[Form | None, Form]:
+def _terms(form: Form) -> tuple[Form, ...]:
+    """The terms of a sum, left to right; what is subtracted is negative."""
+    match form:
+        case Map(op="add", args=(a, b)):
+            return (*_terms(a), *_terms(b))
+        case Map(op="sub", args=(a, b)):
+            return (*_terms(a), *(Map("neg", (each,)) for each in _terms(b)))
+        case _:
+            return (form,)
+
+
+def _apart(term: Form, axes: tuple[Axis, ...], over: frozenset[Axis]) -> tuple[Form | None, Form]:
     """The factor that has an axis of the result for itself and moves with the keys, and all others."""
-    parts = factors_of(body)
+    if isinstance(term, Map) and term.op == "neg":
+        value, weight = _apart(term.args[0], axes, over)
+        return value, Map("neg", (weight,))
+    parts = factors_of(term)
     for place, each in enumerate(parts):
         others = [*parts[:place], *parts[place + 1 :]]
         own = set(each.axes) & set(axes) - {axis for other in others for axis in other.axes}
@@ -110,7 +128,7 @@ def _apart(body: Form, axes: tuple[Axis, ...], over: frozenset[Axis]) -> tuple[F
             for other in others[1:]:
                 weight = Map("mul", (weight, other))
             return each, weight
-    return None, body
+    return None, term
 
 
 def _below(form: Form) -> tuple[Form, ...]:
@@ -192,8 +210,8 @@ def _predicates(weight: Form) -> Iterator[Form]:
 def _roles(match: StreamedSum) -> StreamedSum:
     root, keys = match.root, match.keys
     sides = [*(each.key for each in match.inner), *(each for _, each in match.statistics)]
-    scored = {axis for each in (match.weight, *match.predicates) for axis in each.axes}
-    of_values = depends(match.value, keys)
+    scored = {axis for each in (*match.weights, *match.predicates) for axis in each.axes}
+    of_values = {axis for each in match.values for axis in depends(each, keys)}
     outputs = tuple(axis for axis in root.axes if axis in of_values and axis not in scored)
     channels = set(match.channels)
     shared = {axis for each in sides for axis in depends(each, keys)} - channels
@@ -204,24 +222,18 @@ def _roles(match: StreamedSum) -> StreamedSum:
         raise Unfit("every axis of the queries is also one of the keys: nothing lies in the lanes")
     if len(outputs) > 1 or any(len(each.channels) > 1 for each in match.inner):
         raise Unfit("more than one channel axis")
-    if match.value is not None and not outputs:
+    if channels & {*lanes, *batch} or channels & scored:
+        raise Unfit("an axis is a channel of one contraction, and not of another")
+    if any(not set(outputs) & depends(each, keys) for each in match.values):
         raise Unfit("the values have no axis of their own")
     for key in keys:
         if not set(key.rest.axes) <= set(root.axes):
             raise Unfit(f"the window of `{key.over.name}` is placed by something else than the query")
-    return StreamedSum(
-        root, keys, match.predicates, match.weight, match.inner, match.statistics, match.value,
-        batch, lanes, outputs,
-    )  # fmt: skip
+    return replace(match, batch=batch, lanes=lanes, outputs=outputs)
 
 
 def sums_store(match: StreamedSum) -> tuple[Form, ...]:
     """The values that the stream reads in place, so they must be tensors."""
     sides = [*(each.key for each in match.inner), *(each for _, each in match.statistics)]
-    sides += [match.value] if match.value is not None else []
+    sides += match.values
     return tuple(dict.fromkeys(each.form for each in sides if not isinstance(each.form, Leaf)))
-
-
-def sums_axes(match: StreamedSum) -> tuple[Axis, ...]:
-    """The axes whose sizes shape the code."""
-    return tuple(dict.fromkeys((*match.channels, *match.outputs)))
