@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -86,12 +86,15 @@ def _tensors(stored: Stored, value: Partial, real: torch.dtype) -> dict[str, Ten
 
 @dataclass(slots=True)
 class Assembler:
-    """One program with explicit batch axes, for one backend and precision."""
+    """One program with explicit batch axes, for one backend and precision. `schedule` and `tune` stand in
+    for the numbers of the machine, and for how a backend builds a kernel, where somebody tries others."""
 
     program: Program
     backend: str
     precision: Precision
     target: CpuTarget = field(default_factory=this_cpu)
+    schedule: Schedule | None = None
+    tune: Callable[[Kernel], Built] | None = None
     _planned: Planned | None = field(default=None, repr=False)
 
     @property
@@ -111,7 +114,8 @@ class Assembler:
         """The kernels for these sizes, each buffer with the type that it is stored in."""
         axes, real = self.planned.shape_axes, self.precision.computed
         known = dict(zip(axes, self.evaluate(self.shape_forms(), sizes), strict=True))
-        made = write_kernels(self.planned, known, real, schedule_for(self.backend, self.target, real))
+        schedule = self.schedule or schedule_for(self.backend, self.target, real)
+        made = write_kernels(self.planned, known, real, schedule)
         held = self._held()
         return {name: self._narrowed(each, held) for name, each in made.items()}
 
@@ -179,6 +183,8 @@ class Assembler:
         return Executable(tuple(self._slots()), tuple(steps), tuple(outputs), axes)
 
     def _built(self, kernels: Sequence[Kernel], large: bool) -> Sequence[Built]:
+        if self.tune is not None:
+            return [self.tune(kernel) for kernel in kernels]
         if self.backend == "triton":
             return [triton_build()(kernel) for kernel in kernels]
         return build_cpp(kernels, self.target.widened() if large else self.target)
