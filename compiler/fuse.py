@@ -37,8 +37,8 @@ from ..dsl.program import (
     children,
     walk,
 )
-from .attention_family import Attention, match_attention, must_store
-from .contraction import epilogue, parameter_axes
+from .attention_family import Attention, asked, match_attention, must_store
+from .contraction import parameter_axes
 from .graphs import condense, topological_order
 from .keys import Side
 from .plan import Edge, Group, Plan, Stored
@@ -64,6 +64,7 @@ class Fusion:
     outputs: bool
     reasons: dict[Form, str] = field(default_factory=dict[Form, str])
     matches: dict[Form, Attention | StreamedSum] = field(default_factory=dict[Form, Attention | StreamedSum])
+    softmaxes: dict[Form, Attention | str] = field(default_factory=dict[Form, Attention | str])
     sums: dict[Form, StreamedSum | str] = field(default_factory=dict[Form, StreamedSum | str])
     refused: dict[Form, str] = field(default_factory=dict[Form, str])
     families: dict[Form, tuple[str, str]] = field(default_factory=dict[Form, tuple[str, str]])
@@ -108,6 +109,12 @@ class Fusion:
         if self.resident:
             self.parameters = parameter_axes(self.program)
 
+    def _work(self, form: Form) -> int:
+        """The operations of a form; a match makes products and reads that the program does not have."""
+        if form not in self.work:
+            self.work[form] = 1 + sum(self._work(child) for child in children(form))
+        return self.work[form]
+
     # --- one group
 
     def _group(self, root: Form) -> list[tuple[Form, str]]:
@@ -141,12 +148,11 @@ class Fusion:
         problem = no_kernel(form)
         if problem:
             return f"no kernel computes it: {problem}"
-        if isinstance(form, Reduce) and (
-            not isinstance(match_attention(form), str) or isinstance(self._sum(form), StreamedSum)
-        ):
+        if not isinstance(self._matched(form), str):
             return "it has a streaming kernel of its own"
-        if self.work[form] > MOST_WORK and isinstance(form, Map | Otherwise | When):
-            return f"recomputing it takes {self.work[form]} operations an element"
+        work = self._work(form)
+        if work > MOST_WORK and isinstance(form, Map | Otherwise | When):
+            return f"recomputing it takes {work} operations an element"
         return ""
 
     def _shared(self, form: Form, root: Form) -> bool:
@@ -165,25 +171,39 @@ class Fusion:
     def _stream(self, root: Form) -> Attention | StreamedSum | None:
         """A streaming reduction that is the root, or that the root is pointwise in."""
         found: list[Attention | StreamedSum] = []
-        for form in epilogue(root):
-            match = self._matched(form)
+        for form, match in self._streams(root):
             if isinstance(match, str):
-                if match:
-                    self.refused[root] = match
+                self.refused[root] = match
             elif set(form.axes) == set(root.axes):
                 found.append(match)
             else:
                 self.refused[root] = "the sum has other axes than the result"
         return found[0] if len(found) == 1 else None
 
+    def _streams(self, root: Form) -> Iterator[tuple[Form, Attention | StreamedSum | str]]:
+        """The outermost sums that stream among those that a value is pointwise in; or why they do not."""
+        stack, seen = [root], set[Form]()
+        while stack:
+            form = stack.pop()
+            if form in seen:
+                continue
+            seen.add(form)
+            match = self._matched(form)
+            if match:
+                yield form, match
+            if isinstance(match, str) and isinstance(form, Map | When | Otherwise | AsIf | OnGradient):
+                stack += children(form)
+
     def _matched(self, form: Form) -> Attention | StreamedSum | str:
-        """The match of a reduction in either family, or why there is none."""
-        match = match_attention(form)
+        """The match of a reduction, or of sums added up, in either family, or why there is none; "" for
+        what is neither."""
+        if not isinstance(form, Reduce) and not (isinstance(form, Map) and form.op == "add"):
+            return ""
+        if form not in self.softmaxes:
+            self.softmaxes[form] = match_attention(form)
+        match = self.softmaxes[form]
         if isinstance(match, Attention):
-            pairs = [(match.query, match.key_side)]
-            if all(self._whole(match.channels, *pair) for pair in pairs):
-                return match
-            return "queries or keys may be absent at some channels"
+            return match
         other = self._sum(form)
         return other if isinstance(other, StreamedSum) else match or other
 
@@ -213,18 +233,15 @@ class Fusion:
         reads = [(form, "keys and values are read in place") for form in sums_store(match)]
         read = {form for form, _ in match.statistics}
         inside = {match.root, *(form for form, _ in reads), *(each.form for each in match.inner), *read}
-        asked = [*match.weights, *match.predicates, *(each.query for each in match.inner)]
-        reads += self._walk(asked, set(root.axes), inside, False)
+        needed = [*match.weights, *match.predicates, *(each.query for each in match.inner)]
+        reads += self._walk(needed, set(root.axes), inside, False)
         return reads + list(self._below(root, inside))
 
     def _stream_reads(self, root: Form, match: Attention) -> list[tuple[Form, str]]:
         reads = [(form, "keys and values are read in place") for form in must_store(match)]
         inside = {match.root, *(form for form, _ in reads)}
-        inside |= {match.dot} if match.dot is not None else set()
-        asked = [
-            form for form in (match.score, match.query, *match.predicates, *match.factors) if form is not None
-        ]
-        reads += self._walk(asked, set(root.axes), inside, False)
+        inside |= {domain.dot for domain in match.domains if domain.dot is not None}
+        reads += self._walk(asked(match), set(root.axes), inside, False)
         return reads + list(self._below(root, inside))
 
     def _below(self, root: Form, inside: set[Form]) -> Iterator[tuple[Form, str]]:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
-from ..dsl.program import Axis, Const, Coordinate, Form, Map
+from ..dsl.program import Axis, Form
 from .kernel import Grid, Kernel, Local, Operand, StreamAxis
 from .kernel_builder import INF, Builder, Tile
 from .keys import Key, Side
@@ -19,6 +19,7 @@ from .lower import Env, Lowering
 from .plan import Stored
 from .prune import prune
 from .schedule import StreamSchedule
+from .stream_bounds import Bounds, plain
 from .written import Written
 
 MOST_TILED = 3
@@ -28,10 +29,6 @@ MOST_TILED = 3
 class Roles(Protocol):
     """What a match says of the axes."""
 
-    @property
-    def keys(self) -> tuple[Key, ...]: ...
-    @property
-    def predicates(self) -> tuple[Form, ...]: ...
     @property
     def lanes(self) -> tuple[Axis, ...]: ...
     @property
@@ -168,76 +165,26 @@ class KeyStream(Generic[Match]):
         args = (name, rest) if key.sign == 1 else (rest, name)
         return self.builder.let("sub", *args, kind="int", wish=key.over.name)
 
-    def _plain(self, key: Key) -> bool:
-        """True where the key is the reduced axis itself, over its whole range."""
-        same = self.lowering.range_key(key.over) == self.lowering.range_key(key.axis)
-        return same and key.sign == 1 and key.rest == Const(0)
-
     def _windows(self, keys: Mapping[Key, str], env: Env) -> Operand:
         """The reduced axes lie in their ranges."""
-        tests = [self.lowering.within(key.over, env[key.over]) for key in keys if not self._plain(key)]
+        tests = [
+            self.lowering.within(key.over, env[key.over]) for key in keys if not plain(self.lowering, key)
+        ]
         return self.builder.both(*tests)
 
-    def _predicates(self, env: Env, inside: Operand) -> Operand:
-        """The masks that are arithmetic on coordinates and sizes; data in a mask is data."""
-        tiles = [self.lowering.value(each, env, inside) for each in self.match.predicates]
+    def _predicates(self, predicates: tuple[Form, ...], env: Env, inside: Operand) -> Operand:
+        """Where all of some masks are present and true."""
+        tiles = [self.lowering.value(each, env, inside) for each in predicates]
         return self.builder.both(*(part for tile in tiles for part in (tile.present, tile.value)))
 
-    def _bounds(self, key: Key, name: str, place: int) -> StreamAxis:
-        lowering, builder = self.lowering, self.builder
-        lowest: Operand = lowering.low(key.axis)
-        stop = builder.let("add", lowest, lowering.extent(key.axis), kind="int")
-        if not self._plain(key):
-            first, last = self._extreme(key.rest, False), self._extreme(key.rest, True)
-            near, far = (
-                lowering.low(key.over),
-                builder.let(
-                    "add",
-                    lowering.low(key.over),
-                    builder.let("sub", lowering.extent(key.over), 1, kind="int"),
-                    kind="int",
-                ),
-            )
-            if first is not None and last is not None:
-                low_key = (
-                    builder.let("add", first, near, kind="int")
-                    if key.sign == 1
-                    else builder.let("sub", first, far, kind="int")
-                )
-                high_key = (
-                    builder.let("add", last, far, kind="int")
-                    if key.sign == 1
-                    else builder.let("sub", last, near, kind="int")
-                )
-                lowest = builder.let("maximum", lowest, low_key, kind="int")
-                stop = builder.let("minimum", stop, builder.let("add", high_key, 1, kind="int"), kind="int")
-        count = len(self.match.keys)
-        steps = (
-            spread(self.schedule.keys, count)
-            if self.schedule.flat
-            else (*(1,) * (count - 1), self.schedule.keys)
+    def _loops(self, keys: Mapping[Key, str]) -> tuple[StreamAxis, ...]:
+        """The loops over the keys: in chunks along all axes, or in runs along the last."""
+        count, step = len(keys), self.schedule.keys
+        steps = spread(step, count) if self.schedule.flat else (*(1,) * (count - 1), step)
+        bounds = Bounds(self.lowering, self.env)
+        return tuple(
+            StreamAxis(name, *bounds.of(key), steps[i]) for i, (key, name) in enumerate(keys.items())
         )
-        return StreamAxis(name, lowest, stop, steps[place])
-
-    def _extreme(self, form: Form, high: bool) -> Operand | None:
-        """The lowest or highest value of an index over the tile; None where it is not plain."""
-        match form:
-            case Coordinate(axis=axis):
-                return f"{self.env[axis]}.{'last' if high else 'first'}"
-            case Map(op="add", args=(a, b)):
-                return self._combined("add", self._extreme(a, high), self._extreme(b, high))
-            case Map(op="sub", args=(a, b)):
-                return self._combined("sub", self._extreme(a, high), self._extreme(b, not high))
-            case Map(op="mul", args=(Const(value=int() as factor), a)):
-                inner = self._extreme(a, high == (factor >= 0))
-                return self._combined("mul", factor, inner)
-            case _ if not form.axes:
-                return self.lowering.value(form, {}, True).value
-            case _:
-                return None
-
-    def _combined(self, op: str, a: Operand | None, b: Operand | None) -> Operand | None:
-        return None if a is None or b is None else self.builder.let(op, a, b, kind="int")
 
     def _read(self, side: Side, keys: Mapping[Key, str], env: Env, there: Operand) -> Tile:
         """The load of a side at the keys, and where it is present."""

@@ -1,23 +1,26 @@
-"""The streaming schedule: tiles of queries stay, keys stream past, softmax runs online.
+"""The streaming schedule: tiles of queries stay, the keys of one domain after another pass by, and softmax
+runs online.
 
     top, norm, acc      the running maximum, the sum of weights and the weighted sum of values over
                         the keys seen so far, the latter two relative to exp(top)
 
 A key that a query does not see weighs exp(-inf - base) = 0; whether a query saw any key at all is
-a carried bool of its own, kept only where something reads it.
+a bool of its own for each sum that is asked for, kept only where something reads it. The next domain
+begins where this one ends: the scores of a union are never in memory together.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..dsl.program import Axis, Form
-from .attention_family import Attention
+from .attention_family import Attention, Domain
 from .kernel import Carry, Operand, RealType
 from .kernel_builder import INF, Builder, Tile
 from .key_stream import KeyStream
-from .lower import Lowering
+from .keys import Key
+from .lower import Env, Lowering
 from .plan import Stored
 from .schedule import StreamSchedule
 from .work import word_of
@@ -33,84 +36,214 @@ def stream_kernel(
     real: RealType,
     schedule: StreamSchedule,
 ) -> Written:
-    """The kernel of a group whose result is the reduction of `match` or pointwise in it."""
+    """The kernel of a group whose result is the root of `match` or pointwise in it."""
     others = {form: each for form, each in stored.items() if form != result.form}
     return Streaming(name, result, match, Lowering(Builder(real), known, others), schedule).write()
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """What is known after some domains; `seen` has one entry a term of the result."""
+
+    top: Operand
+    norm: Operand
+    acc: Operand
+    seen: tuple[Operand, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Entries:
+    """Of the entries of one chunk: the score, where a mask shows it, where it exists, and what its weight
+    meets, read once a key (`values`) or once a query (`value`), and where a mask shows that."""
+
+    score: Operand
+    visible: Operand
+    there: Operand
+    values: Tile | None
+    value: Tile | None
+    shown: Operand
 
 
 @dataclass(slots=True)
 class Streaming(KeyStream[Attention]):
     """Online softmax, and a sum of values under its weights."""
 
-    def stream(self, inside: Operand) -> None:
-        match, builder, lowering = self.match, self.builder, self.lowering
-        query = lowering.value(match.query, self.env, inside).value if match.query is not None else None
-        keys = {key: lowering.coordinate(key.axis, f"{word_of(key.axis)}_key") for key in match.keys}
-        stream = tuple(self._bounds(key, name, i) for i, (key, name) in enumerate(keys.items()))
-        rows = tuple(str(self.env[axis]) for axis in self.tiles)
-        outputs = tuple(str(self.env[axis]) for axis in match.outputs)
-        top, norm = builder.carry("top", rows, "real"), builder.carry("norm", rows, "real")
-        acc, seen = builder.carry("acc", (*rows, *outputs), "real"), builder.carry("seen", rows, "bool")
-        lowering.open(tuple(keys.values()))
-        env = dict(self.env) | {key.over: self._moved(key, name) for key, name in keys.items()}
-        there = builder.both(*(f"{name}.valid" for name in keys.values()))
-        visible = builder.both(
-            self._windows(keys, env), self._predicates(env, builder.both(inside, there)), there
-        )
-        key_tile = self._read(match.key_side, keys, env, there) if match.key_side is not None else None
-        value_tile = self._read(match.value_side, keys, env, there)
-        if match.dot is not None and key_tile is not None:
-            channels = tuple(str(self.env[axis]) for axis in match.channels)
-            s = builder.dot("score", str(key_tile.value), str(query), channels, None, None)
-            lowering.bind(match.dot, env, Tile(s))
-        guard = builder.both(inside, there)
-        score = lowering.value(match.score, env, guard)
-        data = builder.both(score.present, key_tile.present if key_tile is not None else True)
-        fold = tuple(keys.values())
-        step = self._online(score.value, visible, data, value_tile, fold, (top, norm, acc, seen))
-        inits: tuple[Operand, ...] = (-INF, 0.0, 0.0, False)
-        shapes = (rows, rows, (*rows, *outputs), rows)
-        carries = tuple(
-            Carry(name, init, new, axes, builder.kind_of[name])
-            for name, init, new, axes in zip((top, norm, acc, seen), inits, step, shapes, strict=True)
-        )
-        lowering.close(stream, carries, visible)
-        mixed = builder.let("div", acc, norm, kind="real", wish="mixed")
-        for factor in match.factors:
-            scale = lowering.value(factor, self.env, inside)
-            mixed = builder.let("mul", mixed, scale.value, kind="real")
-            seen = str(builder.both(seen, scale.present))
-        lowering.bind(match.root, self.env, Tile(mixed, seen))
+    @property
+    def rows(self) -> tuple[str, ...]:
+        return tuple(str(self.env[axis]) for axis in self.tiles)
 
-    def _online(
-        self,
-        score: Operand,
-        visible: Operand,
-        data: Operand,
-        value: Tile,
-        over: tuple[str, ...],
-        carried: tuple[str, str, str, str],
-    ) -> tuple[Operand, ...]:
-        """One chunk of online softmax: the next top, norm, acc and seen."""
+    def stream(self, inside: Operand) -> None:
+        match = self.match
+        running = Running(-INF, 0.0, 0.0, (False,) * len(match.lenient))
+        # A single entry costs least where the sums are divided anyway.
+        for domain in sorted(match.domains, key=lambda each: not each.keys):
+            running = self._through(domain, running, inside)
+        self.lowering.bind(match.root, self.env, self._finished(running, inside))
+
+    def _through(self, domain: Domain, before: Running, inside: Operand) -> Running:
+        """The running values after a domain."""
+        lowering, builder = self.lowering, self.builder
+        query = lowering.value(domain.query, self.env, inside) if domain.query is not None else None
+        value = lowering.value(domain.value, self.env, inside) if domain.value is not None else None
+        if not domain.keys:
+            return self._step(
+                self._entries(domain, {}, self.env, inside, query, value), (), before, domain.term
+            )
+        keys = {key: lowering.coordinate(key.axis, f"{word_of(key.axis)}_key") for key in domain.keys}
+        axes = self._loops(keys)
+        carried = self._carried(before, domain.term)
+        names, fold = tuple(self._names(carried, domain.term)), tuple(keys.values())
+        lowering.open(fold)
+        env = dict(self.env) | {key.over: self._moved(key, name) for key, name in keys.items()}
+        met = self._entries(domain, keys, env, inside, query, value)
+        after = self._step(met, fold, carried, domain.term)
+        inits, nexts = self._names(before, domain.term), self._names(after, domain.term)
+        carries = tuple(
+            Carry(str(name), init, new, builder.axes_of[str(name)], builder.kind_of[str(name)])
+            for name, init, new in zip(names, inits, nexts, strict=True)
+        )
+        lowering.close(axes, carries, met.visible)
+        return carried
+
+    def _carried(self, before: Running, term: int | None) -> Running:
+        """Names for the running values inside a stream; a term that the domain does not move stays."""
+        builder, rows = self.builder, self.rows
+        outputs = (str(self.env[axis]) for axis in self.match.outputs)
+        top, norm = builder.carry("top", rows, "real"), builder.carry("norm", rows, "real")
+        acc = builder.carry("acc", (*rows, *outputs), "real")
+        seen = [
+            builder.carry("seen", rows, "bool") if i == term else each for i, each in enumerate(before.seen)
+        ]
+        return Running(top, norm, acc, tuple(seen))
+
+    def _names(self, running: Running, term: int | None) -> tuple[Operand, ...]:
+        """What of the running values a domain moves."""
+        seen = () if term is None else (running.seen[term],)
+        return (running.top, running.norm, running.acc, *seen)
+
+    # --- the entries of a chunk
+
+    def _entries(
+        self, domain: Domain, keys: Mapping[Key, str], env: Env, inside: Operand,
+        query: Tile | None, value: Tile | None,
+    ) -> Entries:  # fmt: skip
+        builder, lowering = self.builder, self.lowering
+        there = builder.both(*(f"{name}.valid" for name in keys.values()))
+        guard = builder.both(inside, there)
+        visible = builder.both(
+            self._windows(keys, env), self._predicates(domain.predicates, env, guard), there
+        )
+        key_tile = self._read(domain.key_side, keys, env, there) if domain.key_side is not None else None
+        values = self._read(domain.value_side, keys, env, there) if domain.value_side is not None else None
+        if domain.dot is not None and query is not None:
+            lowering.bind(domain.dot, env, self._contracted(domain, query, key_tile))
+        score = lowering.value(domain.score, env, guard)
+        shown = self._predicates(domain.shown, env, guard)
+        return Entries(score.value, visible, score.present, values, value, shown)
+
+    def _contracted(self, domain: Domain, query: Tile, key: Tile | None) -> Tile:
+        """The contraction over the channels, present where one of its products is."""
         builder = self.builder
-        top, norm, acc, seen = carried
+        channels = tuple(str(self.env[axis]) for axis in domain.channels)
+        asked, known = self._split(query.present, channels)
+        right = (
+            builder.let("select", asked, query.value, 0.0, kind="real") if asked is not True else query.value
+        )
+        if key is None:
+            some = True if asked is True else builder.fold_axes("any", asked, channels, "bool", "some")
+            return Tile(builder.fold_axes("sum", right, channels, "real", "score"), builder.both(known, some))
+        held, fixed = self._split(key.present, channels)
+        left = builder.let("select", held, key.value, 0.0, kind="real") if held is not True else key.value
+        mask = builder.both(asked, held)
+        exposed = (*((str(left),) if asked is not True else ()), *((str(right),) if held is not True else ()))
+        score = builder.dot("score", str(left), str(right), channels, None, None, mask, exposed)
+        return Tile(score, builder.both(known, fixed, self._some(asked, held, channels)))
+
+    def _split(self, present: Operand, channels: tuple[str, ...]) -> tuple[Operand, Operand]:
+        """A presence as what differs between channels, and the rest."""
+        parts = self.builder.conjuncts(present)
+        differing = [each for each in parts if set(self.builder.axes((each,))) & set(channels)]
+        return self.builder.both(*differing), self.builder.both(*(e for e in parts if e not in differing))
+
+    def _some(self, asked: Operand, held: Operand, channels: tuple[str, ...]) -> Operand:
+        """Whether some channel of both sides exists: their marks have a product."""
+        builder = self.builder
+        if asked is True or held is True:
+            one = held if asked is True else asked
+            return True if one is True else builder.fold_axes("any", one, channels, "bool", "some")
+        left, right = (builder.let("select", each, 1.0, 0.0, kind="real") for each in (held, asked))
+        return builder.let(
+            "gt", builder.dot("some", str(left), str(right), channels, None, None), 0.0, kind="bool"
+        )
+
+    # --- online softmax
+
+    def _step(self, met: Entries, over: tuple[str, ...], before: Running, term: int | None) -> Running:
+        """One chunk of online softmax."""
+        builder = self.builder
 
         def let(op: str, *args: Operand, wish: str = "") -> Operand:
             return builder.let(op, *args, kind="real", wish=wish)
 
-        shown = let("select", visible, score, -INF, wish="shown")
-        shown = shown if data is True else let("select", data, shown, -INF, wish="shown")
-        shown = self._over(shown, over)
-        high = let("maximum", top, builder.fold_axes("max", shown, over, "real", "chunk_top"), wish="high")
+        shown = let("select", met.visible, met.score, -INF, wish="shown")
+        shown = shown if met.there is True else let("select", met.there, shown, -INF, wish="shown")
+        shown = self._over(shown, over) if over else shown
+        high = let("maximum", before.top, self._folded("max", shown, over, "chunk_top"), wish="high")
         endless = builder.let("eq", let("abs", high), INF, kind="bool", wish="endless")
         base = let("select", endless, 0.0, high, wish="base")
-        shrink = let("exp", let("sub", top, base), wish="shrink")
+        shrink = let("exp", let("sub", before.top, base), wish="shrink")
         weight = let("exp", let("sub", shown, base), wish="weight")
-        chunk_norm = builder.fold_axes("sum", weight, over, "real", "chunk_norm")
-        more = let("add", let("mul", norm, shrink), chunk_norm)
-        if value.present is not True:
-            weight = let("select", value.present, weight, 0.0, wish="weight")
-        met = builder.both(visible, data, value.present)
-        grown = self._grown(str(value.value), str(weight), over, acc, shrink, met)
-        any_met = self._met(met, over)
-        return high, more, grown, builder.let("or", seen, any_met, kind="bool")
+        more = let("add", let("mul", before.norm, shrink), self._folded("sum", weight, over, "chunk_norm"))
+        after = replace(before, top=high, norm=more)
+        return self._weighed(met, over, weight, shrink, after, term)
+
+    def _weighed(
+        self, met: Entries, over: tuple[str, ...], weight: Operand, shrink: Operand, after: Running,
+        term: int | None,
+    ) -> Running:  # fmt: skip
+        """The weighted values added, and where there were any."""
+        builder = self.builder
+        if term is None:
+            return replace(after, acc=builder.let("mul", after.acc, shrink, kind="real"))
+        meets = met.values or met.value
+        present = builder.both(met.shown, meets.present if meets is not None else True)
+        if present is not True:
+            weight = builder.let("select", present, weight, 0.0, kind="real", wish="weight")
+        every = builder.both(met.visible, met.there, present)
+        some = self._met(every, over) if over else every
+        if met.values is not None:
+            acc = self._grown(str(met.values.value), str(weight), over, str(after.acc), shrink, every)
+        else:
+            scaled = self._folded("sum", weight, over, "chunk_weight")
+            if met.value is not None:
+                scaled = builder.let("mul", scaled, met.value.value, kind="real")
+                scaled = builder.let("select", some, scaled, 0.0, kind="real") if some is not True else scaled
+            acc = builder.let("add", builder.let("mul", after.acc, shrink, kind="real"), scaled, kind="real")
+        seen = tuple(
+            builder.let("or", each, some, kind="bool") if i == term else each
+            for i, each in enumerate(after.seen)
+        )
+        return replace(after, acc=acc, seen=seen)
+
+    def _folded(self, op: str, value: Operand, over: tuple[str, ...], wish: str) -> Operand:
+        """A fold over the keys of a chunk; the value itself where there are none."""
+        kind = "bool" if op == "any" else "real"
+        return self.builder.fold_axes(op, value, over, kind, wish) if over else value
+
+    def _finished(self, running: Running, inside: Operand) -> Tile:
+        """The weighted mean, scaled, and where it is present: a sum that was asked for with `otherwise 0`
+        is 0 where it met nothing, which is what it added."""
+        builder, match = self.builder, self.match
+        mixed = builder.let("div", running.acc, running.norm, kind="real", wish="mixed")
+        present: Operand = True
+        for factor in match.factors:
+            scale = self.lowering.value(factor, self.env, inside)
+            mixed = builder.let("mul", mixed, scale.value, kind="real")
+            present = builder.both(present, scale.present)
+        strict = [seen for seen, lenient in zip(running.seen, match.lenient, strict=True) if not lenient]
+        if strict:
+            return Tile(mixed, builder.both(*strict, present))
+        some: Operand = False
+        for seen in running.seen:
+            some = builder.let("or", some, seen, kind="bool")
+        return Tile(builder.let("select", builder.both(some, present), mixed, 0.0, kind="real"))

@@ -50,7 +50,7 @@ class StreamingSum(KeyStream[StreamedSum]):
         match, builder, lowering = self.match, self.builder, self.lowering
         queries = [lowering.value(each.query, self.env, inside).value for each in match.inner]
         keys = {key: lowering.coordinate(key.axis, f"{word_of(key.axis)}_key") for key in match.keys}
-        axes = tuple(self._bounds(key, name, i) for i, (key, name) in enumerate(keys.items()))
+        axes = self._loops(keys)
         over = tuple(keys.values())
         state = self._carried()
         lowering.open(over)
@@ -58,7 +58,7 @@ class StreamingSum(KeyStream[StreamedSum]):
         there = builder.both(*(f"{name}.valid" for name in over))
         window = self._windows(keys, env)
         guard = builder.both(inside, there, window)
-        visible = builder.both(window, self._predicates(env, guard), there)
+        visible = builder.both(window, self._predicates(match.predicates, env, guard), there)
         for each, query in zip(match.inner, queries, strict=True):
             read = self._read(each.key, keys, env, there)
             channels = tuple(str(env[axis]) for axis in each.channels)

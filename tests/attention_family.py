@@ -73,14 +73,14 @@ def attention_examples(draw: Draw, *, most: int = 7) -> Example:
     return draw(with_tensors(program, sizes))
 
 
-def side(writer: Writer, query: Axis, radius: Const) -> Side:
+def side(writer: Writer, query: Axis, radius: Const, dilations: tuple[int, ...] = (1, 1, 2, 3)) -> Side:
     """A window, perhaps dilated or off its centre, or all keys."""
     here = Coordinate(query)
     if writer.chance(40):
         keys = build.like_axis(query, f"{query.name}s")
         return Side(query, keys, Coordinate(keys), sub(Coordinate(keys), here))
     near = build.near_axis(f"d{query.name}", radius)
-    dilation = writer.pick([1, 1, 2, 3])
+    dilation = writer.pick(dilations)
     far = Coordinate(near) if dilation == 1 else mul(Const(dilation), Coordinate(near))
     if writer.chance(15):  # some windows then lie wholly outside
         away = add(far, Const(writer.pick([2, -1, -3])))
