@@ -48,7 +48,7 @@ LAYERS: tuple[tuple[str, str], ...] = (
     ("compiler", "graphs plan work total check_plan contraction keys attention_family sum_family tile_group fuse"),
     # the second waist, and what makes one
     ("compiler", "kernel check_kernel kernel_builder written prune reductions lower loops schedule"),
-    ("compiler", "key_stream stream stream_sum target"),
+    ("compiler", "stream_bounds key_stream stream stream_sum target"),
     ("compiler", "roles halo tile_reduce tiles"),
     ("compiler", "trips cost"),
     ("compiler", "pipeline explain"),
