@@ -78,7 +78,7 @@ def cpu_tiles(vector_bytes: int, real_bytes: int) -> TileSchedule:
         outputs=48,
         chunk=4 * vector,
         resident=8192,
-        depth=4096 // real_bytes,
+        depth=1536 // real_bytes,
         streamed_outputs=True,
         halo=True,
     )

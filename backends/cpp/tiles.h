@@ -121,57 +121,69 @@ template <class T> static __attribute__((noinline)) void drain(const real *from,
     for (long r = 0; r < rows; r++) to[r * by_row + i * by_lane] = from[r * row + i];
 }
 // C[r][lanes] = sum_k A[r * by_row + k * by_entry] * B[k][lanes] (+ C[r][lanes] * scale[lanes]): R rows by W vectors stay in registers, A is
-// read in place by broadcast. Rows of B and C are M apart; `init` says how C starts (0: at nothing, 1: at C, 2: at C * scale).
-template <int R, int W, int M> INLINE void block(const real *A, long by_row, long by_entry, const real *B, real *C, int init, const vec *scale, long K) {
+// read in place by broadcast. Rows of B and C are M apart; `init` says how C starts (0: at nothing, 1: at C, 2: at C * scale). Never inlined:
+// beside other loops GCC may find no registers for the sums and keep some of them in memory, at half of the speed.
+#define APART static __attribute__((noinline))
+template <int R, int W> APART void block(const real *A, long by_row, long by_entry, const real *B, real *C, long M, int init, const vec *scale, long K) {
   vec c[R][W];
 #pragma GCC unroll 16
   for (int r = 0; r < R; r++)
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int w = 0; w < W; w++) c[r][w] = vec{};
   if (init == 1) {
 #pragma GCC unroll 16
     for (int r = 0; r < R; r++)
-#pragma GCC unroll 4
+#pragma GCC unroll 8
       for (int w = 0; w < W; w++) c[r][w] = load(C + r * M + w * LANES);
   } else if (init == 2) {
 #pragma GCC unroll 16
     for (int r = 0; r < R; r++)
-#pragma GCC unroll 4
+#pragma GCC unroll 8
       for (int w = 0; w < W; w++) c[r][w] = load(C + r * M + w * LANES) * scale[w];
   }
-  for (long k = 0; k < K; k++) {
+  for (long k = 0; k < K; k++, A += by_entry, B += M) {
     vec b[W];
-#pragma GCC unroll 4
-    for (int w = 0; w < W; w++) b[w] = load(B + k * M + w * LANES);
+#pragma GCC unroll 8
+    for (int w = 0; w < W; w++) b[w] = load(B + w * LANES);
 #pragma GCC unroll 16
     for (int r = 0; r < R; r++) {
-      const real a = A[r * by_row + k * by_entry];
-#pragma GCC unroll 4
+      const real a = A[r * by_row];
+#pragma GCC unroll 8
       for (int w = 0; w < W; w++) c[r][w] += a * b[w];
     }
   }
 #pragma GCC unroll 16
   for (int r = 0; r < R; r++)
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int w = 0; w < W; w++) store(C + r * M + w * LANES, c[r][w]);
 }
-// A panel of B, W vectors wide, is taken in parts of so many rows that they stay in the nearest cache: rows M apart share few of its sets.
-constexpr long PANEL = 384;
-template <int R, int W, int M> static void dot(const real *A, long by_row, long by_entry, const real *B, real *C, int init, const vec *scale, long rows, long K) {
-  for (int v = 0; v < M / LANES; v += W, B += W * LANES, C += W * LANES, scale += W) {
-    long done = 0;
-    do {
-      const long k = K - done > PANEL + PANEL / 2 ? PANEL : K - done;
-      const real *a = A + done * by_entry, *b = B + done * M;
-      const int start = done ? 1 : init;
-      long r = 0;
-      for (; r + R <= rows; r += R) block<R, W, M>(a + r * by_row, by_row, by_entry, b, C + r * M, start, scale, k);
-      if constexpr (R > 4) if (r + 4 <= rows) { block<4, W, M>(a + r * by_row, by_row, by_entry, b, C + r * M, start, scale, k); r += 4; }
-      if constexpr (R > 2) if (r + 2 <= rows) { block<2, W, M>(a + r * by_row, by_row, by_entry, b, C + r * M, start, scale, k); r += 2; }
-      for (; r < rows; r++) block<1, W, M>(a + r * by_row, by_row, by_entry, b, C + r * M, start, scale, k);
-      done += k;
-    } while (done < K);
-  }
+constexpr int divisor(int of, int most) { return of % most ? divisor(of, most - 1) : most; }
+// Blocks of R rows from row r on, as many as there are; returns the next row
+template <int R, int W, int M> INLINE long blocks(const real *A, long by_row, long by_entry, const real *B, real *C, int init, const vec *scale, long r, long rows, long K) {
+  for (; r + R <= rows; r += R)
+    for (int v = 0; v < M / LANES; v += W) block<R, W>(A + r * by_row, by_row, by_entry, B + v * LANES, C + r * M + v * LANES, M, init, scale + v, K);
+  return r;
+}
+// All rows. B is taken in parts of PANEL bytes or little more, which the second cache holds. The rows that are left over are few: wider blocks
+// have as many sums in flight.
+constexpr long PANEL = 192 * 1024;
+template <int R, int W, int M> APART void dot(const real *A, long by_row, long by_entry, const real *B, real *C, int init, const vec *scale, long rows, long K) {
+  constexpr int V = M / LANES, WIDER = divisor(V, 2 * W), WIDEST = divisor(V, 4 * W);
+  constexpr long most = PANEL / (M * sizeof(real)) + 1;
+  long done = 0;
+  do {
+    const long k = K - done > most + most / 2 ? most : K - done;
+    const real *a = A + done * by_entry, *b = B + done * M;
+    const int start = done ? 1 : init;
+    const long whole = rows / R * R;
+    for (int v = 0; v < V; v += W)
+      for (long r = 0; r < whole; r += R) block<R, W>(a + r * by_row, by_row, by_entry, b + v * LANES, C + r * M + v * LANES, M, start, scale + v, k);
+    long r = whole;
+    if constexpr (R > 4) r = blocks<4, W, M>(a, by_row, by_entry, b, C, start, scale, r, rows, k);
+    if constexpr (R > 2) r = blocks<2, WIDER, M>(a, by_row, by_entry, b, C, start, scale, r, rows, k);
+    blocks<1, WIDEST, M>(a, by_row, by_entry, b, C, start, scale, r, rows, k);
+    done += k;
+  } while (done < K);
 }
 // One number of all lanes of N vectors
 template <int N, class V, class T, class F, class G> INLINE T across(const V (&v)[N], T start, F join, G join_numbers) {
