@@ -18,7 +18,7 @@ from torch import Tensor
 
 import kernel_meaning
 from interpreting import Interpreting
-from kernel_corners import CORNERS, split_products
+from kernel_corners import CORNERS, half_storage, split_products
 from kernel_sketches import (
     FOLDED,
     INF,
@@ -424,13 +424,21 @@ def test_they_are_rounded_where_nothing_else_is_asked_for() -> None:
     assert text.count(".to(tl.bfloat16).to(DOT_BFLOAT16)") == 2 + 2
 
 
-def test_offsets_are_64_bits() -> None:
-    """Every stride meets an index of 64 bits."""
-    source = print_triton(circular((1, 5, 9)).kernel, Options())
-    for name, _, _ in source.strides:
-        uses = re.findall(rf"(\S+) \* {name}\b", source.text)
-        assert uses
-        assert all(use.endswith(".to(tl.int64)") for use in uses), uses
+def reach(steps: int) -> bool:
+    """Whether a kernel takes integers of 32 bits for a vector whose last entry lies `steps` behind its first.
+    Runs in the interpreting process."""
+    from plait.backends.triton.launch import Built
+
+    kernel = half_storage().kernel
+    source = print_triton(kernel, Options())
+    built = Built(kernel, Options(), source.text, source.function)
+    vector = torch.empty_strided((2,), (steps,), device="meta")
+    return built._fits_int32([vector], (20,), tuple(vector.stride()))
+
+
+@pytest.mark.parametrize(("steps", "narrow"), [(0, True), (2**31 - 1, True), (2**31, False)])
+def test_offsets_that_need_them_are_64_bits(triton: Interpreting, steps: int, narrow: bool) -> None:
+    assert triton.call(reach, steps) is narrow
 
 
 def test_names_are_made_unique() -> None:

@@ -27,13 +27,13 @@ from ...dsl.mistakes import WrongDevice, WrongDtype, WrongRank
 from .files import stored
 from .options import Options, default_options
 from .printer import print_triton, tiled_sizes
-from .widths import fits_int32
+from .widths import MOST, fits_int32
 
 MOST_PROGRAMS = 2**31 - 1
 """Programs of one launch; a larger grid is launched in parts."""
 
 MOST_REMEMBERED = 4096
-"""Size tuples whose integer width a kernel remembers."""
+"""Sizes and strides whose integer width a kernel remembers."""
 
 REALS = {
     "float32": torch.float32,
@@ -58,7 +58,7 @@ class Built:
     entry: str
     backend: str = "triton"
     _function: KernelInterface | None = field(default=None, repr=False)
-    _narrow: dict[tuple[int, ...], bool] = field(default_factory=dict[tuple[int, ...], bool], repr=False)
+    _narrow: dict[object, bool] = field(default_factory=dict[object, bool], repr=False)
 
     def __getstate__(self) -> tuple[Kernel, Options, str, str]:
         return self.kernel, self.options, self.source, self.entry
@@ -101,18 +101,24 @@ class Built:
     def _launch(self, tensors: Sequence[Tensor], sizes: Sequence[int]) -> None:
         tiles = prod(-(-self._number(axis.size, sizes) // axis.tile) for axis in self.kernel.grid)
         strides = [stride for tensor in tensors for stride in tensor.stride()]
-        width = tl.int32 if self._fits_int32(tuple(sizes)) else tl.int64
+        width = tl.int32 if self._fits_int32(tensors, tuple(sizes), tuple(strides)) else tl.int64
         even = not interpreted() and all(sizes[place] % 16 == 0 for place in tiled_sizes(self.kernel))
         for first in range(0, tiles, MOST_PROGRAMS):
             run = self.function()[(min(tiles - first, MOST_PROGRAMS),)]
             run(*tensors, *strides, *sizes, first, INT=width, EVEN=even, **self.options.launch())
 
-    def _fits_int32(self, sizes: tuple[int, ...]) -> bool:
-        known = self._narrow.get(sizes)
+    def _fits_int32(
+        self, tensors: Sequence[Tensor], sizes: tuple[int, ...], strides: tuple[int, ...]
+    ) -> bool:
+        """Whether coordinates and offsets of this call lie in int32. An offset outside a tensor may wrap: its
+        mask is false."""
+        key = (sizes, strides, *(tensor.shape for tensor in tensors))
+        known = self._narrow.get(key)
         if known is None:
             if len(self._narrow) >= MOST_REMEMBERED:
                 self._narrow.clear()
-            known = self._narrow[sizes] = fits_int32(self.kernel, sizes)
+            known = all(_reach(tensor) <= MOST for tensor in tensors) and fits_int32(self.kernel, sizes)
+            self._narrow[key] = known
         return known
 
     def _number(self, size: Operand, sizes: Sequence[int]) -> int:
@@ -157,6 +163,12 @@ class Built:
                 "to interpret the kernel on the CPU, slowly, start Python with TRITON_INTERPRET=1",
             ],
         )
+
+
+def _reach(tensor: Tensor) -> int:
+    """The largest offset of an entry of a tensor."""
+    pairs = zip(tensor.shape, tensor.stride(), strict=True)
+    return sum(max(0, size - 1) * stride for size, stride in pairs)
 
 
 def dtype(buffer: Buffer) -> torch.dtype:

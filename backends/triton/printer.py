@@ -5,8 +5,8 @@ a stream into another, each local axis is one more (`layout.py`). The function t
 
     the buffers, the strides of each, the sizes of the kernel, first_tile, INT, EVEN
 
-where the last two are compiled in. INT is the type of coordinates: tl.int32 where the sizes of the
-call allow it (`widths.py`), else tl.int64; offsets into buffers are int64 always. EVEN says that the
+where the last two are compiled in. INT is the type of coordinates and of offsets into buffers: tl.int32
+where the sizes (`widths.py`) and the strides of the call allow it, else tl.int64. EVEN says that the
 axes that are cut into tiles have sizes that 16 divides, so that neighbours are masked together and
 may be loaded at once.
 """

@@ -135,7 +135,7 @@ class Scope:
 
     def _pointer(self, buffer: Buffer, index: tuple[Operand, ...], dims: Dims) -> str:
         """The addresses as a whole block of `dims`: the terms of each dimension are added up before
-        they meet those of another. Offsets are int64."""
+        they meet those of another."""
         name = self.values[f"buffer {buffer.name}"].code
         terms: dict[Dims, list[str]] = {}
         for dimension, item in enumerate(index):
@@ -145,7 +145,7 @@ class Scope:
                 raise CompilerFault("triton", f"`{item}` is no integer index", str(self.source_kernel))
             if at.number == 0:
                 continue
-            code = f"tl.cast({at.code}, tl.int64)" if at.literal else f"{at.code}.to(tl.int64)"
+            code = f"tl.cast({at.code}, INT)" if at.literal else at.code
             terms.setdefault(at.dims, []).append(f"{code} * {stride}")
         parts = [name]
         for part in sorted(terms, key=len):
