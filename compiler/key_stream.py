@@ -139,10 +139,13 @@ class KeyStream(Generic[Match]):
         """Whether a query meets any key of a chunk."""
         if not isinstance(met, str):
             return met
-        # What depends on keys alone gets the lanes too: a fold leaves one entry a lane.
+        return self.builder.fold_axes("any", self._of_lanes(met), over, "bool", "met")
+
+    def _of_lanes(self, met: Operand) -> Operand:
+        """What may depend on keys alone, of every lane: what is left of it over keys is one entry a lane."""
         lanes = (str(self.env[axis]) for axis in self.tiles)
         lacking = (f"{lane}.valid" for lane in lanes if lane not in self.builder.axes((met,)))
-        return self.builder.fold_axes("any", str(self.builder.both(met, *lacking)), over, "bool", "met")
+        return self.builder.both(met, *lacking)
 
     def _grown(
         self, value: str, weight: str, over: tuple[str, ...], acc: str, shrink: Operand | None, met: Operand

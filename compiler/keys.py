@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from ..dsl.build import low, size
 from ..dsl.ops import Kind
 from ..dsl.program import At, Axis, Const, Coordinate, Form, Map, Reduce, When
 from .affine import affine
@@ -78,8 +79,8 @@ def solve(axes: Sequence[Axis], reads: Sequence[Form]) -> tuple[Key, ...]:
     return tuple(solved[axis] for axis in axes)
 
 
-def _range(axis: Axis) -> object:
-    return (axis.lo, axis.size) if axis.serial else axis.key
+def _range(axis: Axis) -> tuple[Form, Form]:
+    return (low(axis), size(axis))
 
 
 def _solved(over: Axis, axis: Axis, index: Form) -> Key:

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from ..dsl.program import Axis, Form
+from ..dsl.program import Axis, Coordinate, Form
 from .attention_family import Attention, Domain
 from .kernel import Carry, Operand, RealType
 from .kernel_builder import INF, Builder, Tile
@@ -35,10 +35,13 @@ def stream_kernel(
     known: Mapping[Axis, int],
     real: RealType,
     schedule: StreamSchedule,
+    also: tuple[Stored, ...] = (),
 ) -> Written:
-    """The kernel of a group whose result is the root of `match` or pointwise in it."""
-    others = {form: each for form, each in stored.items() if form != result.form}
-    return Streaming(name, result, match, Lowering(Builder(real), known, others), schedule).write()
+    """The kernel of a group whose result is the root of `match` or pointwise in it. `also` may be its
+    normaliser, where that is total."""
+    own = {result.form, *(each.form for each in also)}
+    others = {form: each for form, each in stored.items() if form not in own}
+    return Streaming(name, result, match, Lowering(Builder(real), known, others), schedule, also).write()
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,10 @@ class Streaming(KeyStream[Attention]):
     """Online softmax, and a sum of values under its weights."""
 
     @property
+    def outputs(self) -> tuple[str, ...]:
+        return tuple(str(self.env[axis]) for axis in self.match.outputs)
+
+    @property
     def rows(self) -> tuple[str, ...]:
         return tuple(str(self.env[axis]) for axis in self.tiles)
 
@@ -79,6 +86,8 @@ class Streaming(KeyStream[Attention]):
         for domain in sorted(match.domains, key=lambda each: not each.keys):
             running = self._through(domain, running, inside)
         self.lowering.bind(match.root, self.env, self._finished(running, inside))
+        if self.also:
+            self.lowering.bind(match.normaliser, self.env, Tile(self._normaliser(running)))
 
     def _through(self, domain: Domain, before: Running, inside: Operand) -> Running:
         """The running values after a domain."""
@@ -108,11 +117,11 @@ class Streaming(KeyStream[Attention]):
     def _carried(self, before: Running, term: int | None) -> Running:
         """Names for the running values inside a stream; a term that the domain does not move stays."""
         builder, rows = self.builder, self.rows
-        outputs = (str(self.env[axis]) for axis in self.match.outputs)
         top, norm = builder.carry("top", rows, "real"), builder.carry("norm", rows, "real")
-        acc = builder.carry("acc", (*rows, *outputs), "real")
+        acc = builder.carry("acc", (*rows, *self.outputs), "real")
+        own = (*rows, *self.outputs) if term is not None and self._differing(term) else rows
         seen = [
-            builder.carry("seen", rows, "bool") if i == term else each for i, each in enumerate(before.seen)
+            builder.carry("seen", own, "bool") if i == term else each for i, each in enumerate(before.seen)
         ]
         return Running(top, norm, acc, tuple(seen))
 
@@ -146,14 +155,12 @@ class Streaming(KeyStream[Attention]):
         builder = self.builder
         channels = tuple(str(self.env[axis]) for axis in domain.channels)
         asked, known = self._split(query.present, channels)
-        right = (
-            builder.let("select", asked, query.value, 0.0, kind="real") if asked is not True else query.value
-        )
+        right = builder.let("select", asked, query.value, 0.0, kind="real")
         if key is None:
-            some = True if asked is True else builder.fold_axes("any", asked, channels, "bool", "some")
-            return Tile(builder.fold_axes("sum", right, channels, "real", "score"), builder.both(known, some))
+            score = builder.fold_axes("sum", right, channels, "real", "score")
+            return Tile(score, builder.both(known, self._some(asked, True, channels)))
         held, fixed = self._split(key.present, channels)
-        left = builder.let("select", held, key.value, 0.0, kind="real") if held is not True else key.value
+        left = builder.let("select", held, key.value, 0.0, kind="real")
         mask = builder.both(asked, held)
         exposed = (*((str(left),) if asked is not True else ()), *((str(right),) if held is not True else ()))
         score = builder.dot("score", str(left), str(right), channels, None, None, mask, exposed)
@@ -166,15 +173,18 @@ class Streaming(KeyStream[Attention]):
         return self.builder.both(*differing), self.builder.both(*(e for e in parts if e not in differing))
 
     def _some(self, asked: Operand, held: Operand, channels: tuple[str, ...]) -> Operand:
-        """Whether some channel of both sides exists: their marks have a product."""
-        builder = self.builder
+        """Whether some channel of both sides exists."""
         if asked is True or held is True:
             one = held if asked is True else asked
-            return True if one is True else builder.fold_axes("any", one, channels, "bool", "some")
-        left, right = (builder.let("select", each, 1.0, 0.0, kind="real") for each in (held, asked))
-        return builder.let(
-            "gt", builder.dot("some", str(left), str(right), channels, None, None), 0.0, kind="bool"
-        )
+            return True if one is True else self.builder.fold_axes("any", one, channels, "bool", "some")
+        return self._together(held, asked, channels)
+
+    def _together(self, left: Operand, right: Operand, over: tuple[str, ...]) -> Operand:
+        """Whether two marks are true at once anywhere: as numbers they have a product."""
+        builder = self.builder
+        one, other = (builder.let("select", each, 1.0, 0.0, kind="real") for each in (left, right))
+        products = builder.dot("products", str(one), str(other), over, None, None)
+        return builder.let("gt", products, 0.0, kind="bool")
 
     # --- online softmax
 
@@ -186,7 +196,7 @@ class Streaming(KeyStream[Attention]):
             return builder.let(op, *args, kind="real", wish=wish)
 
         shown = let("select", met.visible, met.score, -INF, wish="shown")
-        shown = shown if met.there is True else let("select", met.there, shown, -INF, wish="shown")
+        shown = let("select", met.there, shown, -INF, wish="shown")
         shown = self._over(shown, over) if over else shown
         high = let("maximum", before.top, self._folded("max", shown, over, "chunk_top"), wish="high")
         endless = builder.let("eq", let("abs", high), INF, kind="bool", wish="endless")
@@ -206,18 +216,21 @@ class Streaming(KeyStream[Attention]):
         if term is None:
             return replace(after, acc=builder.let("mul", after.acc, shrink, kind="real"))
         meets = met.values or met.value
-        present = builder.both(met.shown, meets.present if meets is not None else True)
-        if present is not True:
-            weight = builder.let("select", present, weight, 0.0, kind="real", wish="weight")
+        own, shared = self._split(meets.present, self.outputs) if meets is not None else (True, True)
+        present = builder.both(met.shown, shared)
+        weight = builder.let("select", present, weight, 0.0, kind="real", wish="weight")
         every = builder.both(met.visible, met.there, present)
         some = self._met(every, over) if over else every
         if met.values is not None:
-            acc = self._grown(str(met.values.value), str(weight), over, str(after.acc), shrink, every)
+            value = builder.let("select", own, met.values.value, 0.0, kind="real")
+            acc = self._grown(str(value), str(weight), over, str(after.acc), shrink, every)
+            some = some if own is True else self._together(own, self._of_lanes(every), over)
         else:
             scaled = self._folded("sum", weight, over, "chunk_weight")
+            some = builder.both(some, own)
             if met.value is not None:
                 scaled = builder.let("mul", scaled, met.value.value, kind="real")
-                scaled = builder.let("select", some, scaled, 0.0, kind="real") if some is not True else scaled
+                scaled = builder.let("select", some, scaled, 0.0, kind="real")
             acc = builder.let("add", builder.let("mul", after.acc, shrink, kind="real"), scaled, kind="real")
         seen = tuple(
             builder.let("or", each, some, kind="bool") if i == term else each
@@ -225,10 +238,30 @@ class Streaming(KeyStream[Attention]):
         )
         return replace(after, acc=acc, seen=seen)
 
+    def _differing(self, term: int) -> bool:
+        """Whether some values of a term are there at some of their channels only."""
+        sides = [each.value_side for each in self.match.domains if each.term == term and each.keys]
+        return any(
+            self.lowering.source(side.form).presence is not None
+            or any(
+                set(index.axes) & set(self.match.outputs) and index != Coordinate(axis)
+                for axis, index in side.indices.items()
+            )
+            for side in sides
+            if side is not None
+        )
+
     def _folded(self, op: str, value: Operand, over: tuple[str, ...], wish: str) -> Operand:
         """A fold over the keys of a chunk; the value itself where there are none."""
         kind = "bool" if op == "any" else "real"
         return self.builder.fold_axes(op, value, over, kind, wish) if over else value
+
+    def _normaliser(self, running: Running) -> Operand:
+        """The log-sum-exp of all scores."""
+        builder, top = self.builder, running.top
+        endless = builder.let("eq", builder.let("abs", top, kind="real"), INF, kind="bool")
+        base = builder.let("select", endless, 0.0, top, kind="real")
+        return builder.let("add", builder.let("log", running.norm, kind="real"), base, kind="real")
 
     def _finished(self, running: Running, inside: Operand) -> Tile:
         """The weighted mean, scaled, and where it is present: a sum that was asked for with `otherwise 0`

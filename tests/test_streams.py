@@ -40,6 +40,9 @@ PROGRAMS: Mapping[str, tuple[str, list[str]]] = {
     "values by data": (attention("q", "k", "when(m[h: s] & (s <= h), v[h: s])", more=", m[h]: bool"), ["stream"]),
     "a sum of some": (attention("q", "k", more=", m[h]: bool", sum_="s | m[h: s]"), ["stream"]),
     "some channels of values": (attention("q", "k", "when(e != 1, v[h: s])"), ["tiles", "stream"]),
+    "values by data and channel": (
+        attention("q", "when(h != 2, k)", "when(m & (h > e), v)[h: s]", more=", m[h, e]: bool"), ["tiles", "stream"],
+    ),
     "some channels of keys": (attention("q", "when(d + h < 5, k)"), ["tiles", "stream"]),
     "some channels of both": (attention("when(d > h - 2, q)", "when(d + h < 3, k)"), ["tiles", "stream"]),
     "rotated": (
@@ -61,7 +64,8 @@ def tensors(name: str, odd: float | None = None) -> dict[str, Tensor]:
     q, k = (torch.randn(11, 5, generator=generator, dtype=torch.float64) for _ in range(2))
     made = {"q": q, "k": k, "v": torch.randn(11, 3, generator=generator, dtype=torch.float64)}
     made["f"] = torch.rand(5, generator=generator, dtype=torch.float64)
-    made["m"] = torch.rand((11, 5) if "channels" in name else (11,), generator=generator) > 0.6
+    width = (5,) if "channels" in name else (3,) if "channel" in name else ()
+    made["m"] = torch.rand((11, *width), generator=generator) > 0.6
     if odd is not None:
         unread(name, made, odd)
     names = [each.leaf.name for each in program(name).declarations]
@@ -79,6 +83,7 @@ def unread(name: str, made: dict[str, Tensor], odd: float) -> None:
         "some keys": lambda: fill(made["k"], (h % 3 == 1)[:, None]),
         "keys by data": lambda: fill(made["k"], ~made["m"][:, None]),
         "values by data": lambda: fill(made["v"], ~made["m"][:, None]),
+        "values by data and channel": lambda: fill(made["v"], ~made["m"]),
         "a sum of some": lambda: fill(made["v"], ~made["m"][:, None]),
         "some channels of values": lambda: made["v"][:, 1].fill_(odd),
         "some channels of keys": lambda: fill(made["k"], d[None] + h[:, None] >= 5),
