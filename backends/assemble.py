@@ -124,7 +124,7 @@ class Assembler:
         if not self.precision.given and not held:
             return made
         given = dict(self.precision.given)
-        names = {group.result.form: group.result.name for group in self.planned.plan.groups}
+        names = {form: each.name for form, each in self.planned.plan.stored.items()}
         buffers = tuple(
             replace(buffer, real=given.get(form.name, buffer.real))
             if isinstance(form, Leaf) and buffer.role == "in"
@@ -145,11 +145,10 @@ class Assembler:
         for name, form in self._results():
             wanted.setdefault(form, set()).add(made.get(name, self.precision.computed))
         return {
-            group.result.name: next(iter(wanted[group.result.form]))
+            each.name: next(iter(wanted[each.form]))
             for group in groups
-            if group.family != "reference"
-            and group.result.form not in read
-            and len(wanted.get(group.result.form, ())) == 1
+            for each in group.results
+            if group.family != "reference" and each.form not in read and len(wanted.get(each.form, ())) == 1
         }
 
     def _results(self) -> list[tuple[str, Form]]:
@@ -161,7 +160,7 @@ class Assembler:
     def executable(self, sizes: Mapping[Axis, int], large: bool) -> Executable:
         """Write and build the kernels. Raises MissingCompiler."""
         written = self.written(sizes)
-        stored = {group.result.form: group.result for group in self.planned.plan.groups}
+        stored = self.planned.plan.stored
         built = self._built([made.kernel for made in written.values()], large)
         kernels = dict(zip(written, built, strict=True))
         steps: list[Call | Reference] = []
@@ -171,16 +170,33 @@ class Assembler:
                 steps.append(self._call(kernels[name], written[name], stored))
             else:
                 steps.append(self._reference(group, stored))
-        program = self.planned.program
+        return Executable(tuple(self._slots()), tuple(steps), self.results(), tuple(sizes))
+
+    def results(self) -> tuple[Result, ...]:
+        """Where every output and update lies when the kernels have run, and how it is laid out."""
+        program, stored = self.planned.program, self.planned.plan.stored
         layouts = {each.leaf: each.items for each in program.buffers}
         items = [each.items for each in program.outputs] + [layouts[each.buffer] for each in program.updates]
         made, own = dict(self.precision.made), self.precision.computed
-        outputs = [
+        return tuple(
             _result(name, stored[form], laid, TORCH[made.get(name, own)])
             for (name, form), laid in zip(self._results(), items, strict=True)
-        ]
-        axes = tuple(sizes)
-        return Executable(tuple(self._slots()), tuple(steps), tuple(outputs), axes)
+        )
+
+    def copies(self) -> dict[str, str]:
+        """The results that torch copies after the kernels, each with the reason."""
+        found: dict[str, str] = {}
+        types = {slot.name: slot.dtype for slot in self._slots()}
+        taken: set[str] = set()
+        for result in self.results():
+            if result.order != tuple(range(len(result.order))):
+                found[result.name] = "its axes lie in another order"
+            elif result.slot in taken:
+                found[result.name] = f"`{result.slot}` is another result too"
+            elif types[result.slot] != result.dtype:
+                found[result.name] = f"it is {types[result.slot]} where it is computed".replace("torch.", "")
+            taken.add(result.slot)
+        return found
 
     def _built(self, kernels: Sequence[Kernel], large: bool) -> Sequence[Built]:
         if self.tune is not None:
@@ -198,15 +214,14 @@ class Assembler:
 
     def _reads(self, group: Group) -> list[Form]:
         """The leaves and the stored values that a group reads."""
-        stored = {each.result.form for each in self.planned.plan.groups}
+        stored = set(self.planned.plan.stored)
+        own = dict.fromkeys(each.form for each in group.results)
 
         def operands(form: Form) -> tuple[Form, ...]:
-            return () if form in stored and form != group.result.form else operands_of(form)
+            return () if form in stored and form not in own else operands_of(form)
 
-        found = walk((group.result.form,), operands)
-        return [
-            form for form in found if form != group.result.form and (form in stored or isinstance(form, Leaf))
-        ]
+        found = walk(tuple(own), operands)
+        return [form for form in found if form not in own and (form in stored or isinstance(form, Leaf))]
 
     def _reference(self, group: Group, stored: Mapping[Form, Stored]) -> Reference:
         reads = {form: None if isinstance(form, Leaf) else stored[form] for form in self._reads(group)}
@@ -223,8 +238,7 @@ class Assembler:
             for d in program.declarations
         ]  # fmt: skip
         held = self._held()
-        for group in self.planned.plan.groups:
-            result = group.result
+        for result in self.planned.plan.stored.values():
             shape, plain = shape_of(result.axes), (1,) * len(result.axes)
             real = TORCH[held[result.name]] if result.name in held else own
             slots.append(Slot(result.name, result.form.kind, shape, plain, False, real))

@@ -46,11 +46,12 @@ class Domain:
 
 @dataclass(frozen=True, slots=True)
 class Attention:
-    """A match. `factors` scale the result; `lenient` says of each term whether it counts as 0 where it is
-    absent. The axes of the result by role: shared with keys, of queries only (they lie in the lanes), of
-    values only."""
+    """A match. `normaliser` is the log-sum-exp of all scores. `factors` scale the result; `lenient` says of
+    each term whether it counts as 0 where it is absent. The axes of the result by role: shared with keys, of
+    queries only (they lie in the lanes), of values only."""
 
     root: Form
+    normaliser: Reduce
     domains: tuple[Domain, ...]
     factors: tuple[Form, ...]
     lenient: tuple[bool, ...]
@@ -98,7 +99,7 @@ def _match(form: Form) -> Attention:
     domains = tuple(
         _domain(piece, each, common) for piece, each in zip(normaliser.pieces, paired, strict=True)
     )
-    return _roles(form, domains, common, tuple(lenient for _, lenient in sums))
+    return _roles(form, normaliser, domains, common, tuple(lenient for _, lenient in sums))
 
 
 Sum = tuple[tuple[Piece, ...], bool]
@@ -256,7 +257,11 @@ def _solved(axes: Sequence[Axis], reads: Sequence[Form]) -> tuple[Key, ...]:
 
 
 def _roles(
-    root: Form, domains: tuple[Domain, ...], factors: tuple[Form, ...], lenient: tuple[bool, ...]
+    root: Form,
+    normaliser: Reduce,
+    domains: tuple[Domain, ...],
+    factors: tuple[Form, ...],
+    lenient: tuple[bool, ...],
 ) -> Attention:
     """Sort the outer axes: shared with the keys (batch), of queries only (lanes), of values only."""
     scored = {
@@ -280,7 +285,7 @@ def _roles(
                 raise Unfit(f"the window of `{key.over.name}` is placed by something else than the query")
         if each.value_side is not None and not set(outputs) <= set(_value_axes(each)):
             raise Unfit("the values of one domain lack an axis of another's")
-    return Attention(root, domains, factors, lenient, batch, lanes, outputs)
+    return Attention(root, normaliser, domains, factors, lenient, batch, lanes, outputs)
 
 
 def _value_axes(domain: Domain) -> set[Axis]:

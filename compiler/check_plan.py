@@ -11,8 +11,8 @@ from .plan import Plan
 
 def check_plan(plan: Plan) -> None:
     """Raise CompilerFault where a plan is not well-formed."""
-    stored = {group.result.form for group in plan.groups}
-    names = [group.result.name for group in plan.groups]
+    stored = set(plan.stored)
+    names = [each.name for group in plan.groups for each in group.results]
     if len(set(names)) != len(names):
         raise CompilerFault("fuse", f"two stored values of one name: {names}", str(plan.program))
     for root in plan.program.roots:
@@ -20,14 +20,14 @@ def check_plan(plan: Plan) -> None:
             raise CompilerFault("fuse", "an output has no group", str(plan.program))
     made: set[Form] = set()
     for group in plan.groups:
-        late = [form for form in _reads(group.result.form, stored) if form not in made]
-        if late:
-            raise CompilerFault(
-                "fuse", f"`{group.result.name}` reads what is made after it", str(plan.program)
-            )
-        if set(group.result.axes) != set(group.result.form.axes):
-            raise CompilerFault("fuse", f"the axes of `{group.result.name}` are not those of its form")
-        made.add(group.result.form)
+        own = {each.form for each in group.results}
+        for each in group.results:
+            late = [form for form in _reads(each.form, stored) if form not in made and form not in own]
+            if late:
+                raise CompilerFault("fuse", f"`{each.name}` reads what is made after it", str(plan.program))
+            if set(each.axes) != set(each.form.axes):
+                raise CompilerFault("fuse", f"the axes of `{each.name}` are not those of its form")
+        made |= own
 
 
 def _reads(root: Form, stored: set[Form]) -> Iterator[Form]:

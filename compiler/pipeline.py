@@ -21,6 +21,7 @@ from .check_kernel import check_kernel
 from .check_plan import check_plan
 from .contraction import fixed_axes, parameter_axes
 from .fuse import Fusion
+from .join import join
 from .kernel import RealType
 from .loops import loops_kernel
 from .plan import Group, Plan, Stored
@@ -73,6 +74,12 @@ def _fuse(state: State) -> object:
     return state.plan
 
 
+def _join(state: State) -> object:
+    assert state.plan is not None
+    state.plan = join(state.plan, state.matches)
+    return state.plan
+
+
 def _check_graph(state: State) -> None:
     assert state.graph is not None
     state.graph.graph.lint()
@@ -97,6 +104,7 @@ STEPS: tuple[Step, ...] = (
     Step("count", _count),
     Step("to_fx", _to_fx, _check_graph),
     Step("fuse", _fuse, _check_fused),
+    Step("join", _join, _check_fused),
 )
 
 
@@ -118,7 +126,7 @@ class Planned:
             axis for each in self.matches.values() for axis in dict.fromkeys((*each.channels, *each.outputs))
         ]
         if self.resident:
-            stored = {group.result.form for group in self.plan.groups}
+            stored = set(self.plan.stored)
             parameters = parameter_axes(self.program)
             for group in self.plan.groups:
                 if group.family == "tiles":
@@ -170,7 +178,7 @@ def write_kernels(
     verify: bool = False,
 ) -> dict[str, Written]:
     """The kernel of every group that has one, by the name of its result."""
-    stored = {group.result.form: group.result for group in planned.plan.groups}
+    stored = planned.plan.stored
     written: dict[str, Written] = {}
     for group in planned.plan.groups:
         if group.family == "reference":
@@ -212,9 +220,13 @@ def _write(
     name = planned.program.name if alone else f"{planned.program.name}_{group.result.name}"
     match planned.matches.get(group.result.form):
         case Attention() as found:
-            return stream_kernel(name, group.result, found, stored, known, real, schedule.stream)
+            return stream_kernel(name, group.result, found, stored, known, real, schedule.stream, group.also)
         case StreamedSum() as found:
-            return sum_kernel(name, group.result, found, stored, known, real, schedule.stream)
+            matches = {each.form: planned.matches[each.form] for each in group.also}
+            also = {
+                each: match for each in group.also if isinstance(match := matches[each.form], StreamedSum)
+            }
+            return sum_kernel(name, group.result, found, stored, known, real, schedule.stream, also)
         case None:
             pass
     if schedule.tiles is not None:

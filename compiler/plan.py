@@ -27,11 +27,18 @@ class Stored:
 @dataclass(frozen=True, slots=True)
 class Group:
     """`family` names the schedule: a stream of keys past lanes of queries (softmax, or a sum with contractions
-    in every entry), tiles, or the reference operation where no kernel can be written."""
+    in every entry), tiles, or the reference operation where no kernel can be written. `also` are results
+    that the same kernel computes on its way (`join.py`)."""
 
     result: Stored
     family: Literal["stream", "sum", "tiles", "reference"]
     reason: str = ""
+    also: tuple[Stored, ...] = ()
+
+    @property
+    def results(self) -> tuple[Stored, ...]:
+        """All that the group computes."""
+        return (self.result, *self.also)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,3 +60,8 @@ class Plan:
     program: Program
     groups: tuple[Group, ...]
     edges: tuple[Edge, ...]
+
+    @property
+    def stored(self) -> dict[Form, Stored]:
+        """Every stored value by its form."""
+        return {each.form: each for group in self.groups for each in group.results}

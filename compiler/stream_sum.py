@@ -12,11 +12,11 @@ result does not depend on the number of threads.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from ..dsl.program import Axis, Form
-from .kernel import Carry, Operand, RealType
+from ..dsl.program import Axis, Form, Reduce
+from .kernel import Carry, Operand, RealType, StreamAxis
 from .kernel_builder import INF, Builder, Tile
 from .key_stream import KeyStream
 from .lower import Env, Lowering
@@ -36,15 +36,35 @@ def sum_kernel(
     known: Mapping[Axis, int],
     real: RealType,
     schedule: StreamSchedule,
+    also: Mapping[Stored, StreamedSum],
 ) -> Written:
-    """The kernel of a group whose result is the reduction of `match` or pointwise in it."""
-    others = {form: each for form, each in stored.items() if form != result.form}
-    return StreamingSum(name, result, match, Lowering(Builder(real), known, others), schedule).write()
+    """The kernel of a group whose result is the reduction of `match` or pointwise in it. `also` are
+    further results, sums past the same keys."""
+    own = {result.form, *(each.form for each in also)}
+    others = {form: each for form, each in stored.items() if form not in own}
+    lowering = Lowering(Builder(real), known, others)
+    together = (match, *also.values())
+    whole = _united(together)
+    return StreamingSum(name, result, whole, lowering, schedule, tuple(also), together=together).write()
+
+
+def _united(matches: Sequence[StreamedSum]) -> StreamedSum:
+    """A match with all that some of them read, and with the outputs of all."""
+    return replace(
+        matches[0],
+        inner=tuple({each.form: each for match in matches for each in match.inner}.values()),
+        statistics=tuple(
+            {form: (form, side) for match in matches for form, side in match.statistics}.values()
+        ),
+        outputs=tuple(dict.fromkeys(axis for match in matches for axis in match.outputs)),
+    )
 
 
 @dataclass(slots=True)
 class StreamingSum(KeyStream[StreamedSum]):
-    """Sums whose entries have contractions of their own."""
+    """Sums whose entries have contractions of their own: those of `together`, past the same keys."""
+
+    together: tuple[StreamedSum, ...] = ()
 
     def stream(self, inside: Operand) -> None:
         match, builder, lowering = self.match, self.builder, self.lowering
@@ -52,7 +72,7 @@ class StreamingSum(KeyStream[StreamedSum]):
         keys = {key: lowering.coordinate(key.axis, f"{word_of(key.axis)}_key") for key in match.keys}
         axes = self._loops(keys)
         over = tuple(keys.values())
-        state = self._carried()
+        states = [self._carried(each) for each in self.together]
         lowering.open(over)
         env = dict(self.env) | {key.over: self._moved(key, name) for key, name in keys.items()}
         there = builder.both(*(f"{name}.valid" for name in over))
@@ -66,66 +86,74 @@ class StreamingSum(KeyStream[StreamedSum]):
             lowering.bind(each.form, env, Tile(score, read.present))
         for form, side in match.statistics:
             lowering.bind(form, env, self._read(side, keys, env, there))
-        weights = [lowering.value(each, env, guard) for each in match.weights]
-        values = [self._read(side, keys, env, there) for side in match.values]
-        step = self._step(weights, values, visible, over, env, state)
-        inits = self._inits()
+        steps: list[Operand] = []
+        for each, state in zip(self.together, states, strict=True):
+            weights = [lowering.value(weight, env, guard) for weight in each.weights]
+            values = [self._read(side, keys, env, there) for side in each.values]
+            steps += self._step(each.root, weights, values, visible, over, env, state)
+        self._close(axes, states, steps, visible)
+
+    def _close(
+        self, axes: tuple[StreamAxis, ...], states: list[list[str]], steps: list[Operand], visible: Operand
+    ) -> None:
+        builder = self.builder
+        inits = [init for each in self.together for init in _inits(each.root)]
+        names = [name for state in states for name in state]
         carries = tuple(
-            Carry(str(name), init, new, builder.axes_of[str(name)], builder.kind_of[str(name)])
-            for name, init, new in zip(state, inits, step, strict=True)
+            Carry(name, init, new, builder.axes_of[name], builder.kind_of[name])
+            for name, init, new in zip(names, inits, steps, strict=True)
         )
-        lowering.close(axes, carries, visible)
-        self._finish(state)
+        self.lowering.close(axes, carries, visible)
+        for each, state in zip(self.together, states, strict=True):
+            result = CHUNKED[each.root.op](builder, each.root).finish(list(state))
+            self.lowering.bind(each.root, self.env, result)
 
-    # --- what is carried
-
-    def _carried(self) -> list[Operand]:
+    def _carried(self, match: StreamedSum) -> list[str]:
         """The names of the carried values, the last whether any entry was there."""
         rows = tuple(str(self.env[axis]) for axis in self.tiles)
-        if self.match.root.op == "lse":
+        if match.root.op == "lse":
             names = [self.builder.carry(each, rows, "real") for each in ("top", "norm")]
         else:
-            outputs = (str(self.env[axis]) for axis in self.match.outputs)
+            outputs = (str(self.env[axis]) for axis in match.outputs)
             names = [self.builder.carry("acc", (*rows, *outputs), "real")]
         return [*names, self.builder.carry("seen", rows, "bool")]
 
-    def _inits(self) -> tuple[Operand, ...]:
-        return (-INF, 0.0, False) if self.match.root.op == "lse" else (0.0, False)
-
     def _step(
         self,
+        root: Reduce,
         weights: list[Tile],
         values: list[Tile],
         visible: Operand,
         over: tuple[str, ...],
         env: Env,
-        state: list[Operand],
+        state: list[str],
     ) -> list[Operand]:
         """The carried values after a chunk. An entry is there where all that it is made of is."""
-        builder, root = self.builder, self.match.root
+        builder = self.builder
         known = builder.conjuncts(visible)
         parts = builder.conjuncts(builder.both(*(each.present for each in (*weights, *values))))
         data = builder.both(*(each for each in parts if each not in known))
         met = builder.both(visible, data)
         seen = builder.let("or", state[-1], self._met(met, over), kind="bool")
-        entries = [self._entry(each.value, visible, data, over) for each in weights]
+        neutral = -INF if root.op == "lse" else 0.0
+        entries = [self._entry(each.value, visible, data, over, neutral) for each in weights]
         if not values:
             rule = CHUNKED[root.op](builder, root)
             part = rule.chunk(Tile(entries[0]), over, env)
             return [*rule.joined(list(state), part)[:-1], seen]
-        grown = str(state[0])
+        grown = state[0]
         for entry, value in zip(entries, values, strict=True):
             grown = self._grown(str(value.value), str(entry), over, grown, None, met)
         return [grown, seen]
 
-    def _entry(self, weight: Operand, visible: Operand, data: Operand, over: tuple[str, ...]) -> Operand:
+    def _entry(
+        self, weight: Operand, visible: Operand, data: Operand, over: tuple[str, ...], neutral: float
+    ) -> Operand:
         """A weight, neutral where the entry is absent, over all lanes and keys."""
-        neutral = -INF if self.match.root.op == "lse" else 0.0
         entry = self.builder.let("select", visible, weight, neutral, kind="real", wish="entry")
         entry = self.builder.let("select", data, entry, neutral, kind="real", wish="entry")
         return self._over(entry, over, neutral)
 
-    def _finish(self, state: list[Operand]) -> None:
-        rule = CHUNKED[self.match.root.op](self.builder, self.match.root)
-        result = rule.finish(list(state))
-        self.lowering.bind(self.match.root, self.env, result)
+
+def _inits(root: Reduce) -> tuple[Operand, ...]:
+    return (-INF, 0.0, False) if root.op == "lse" else (0.0, False)
