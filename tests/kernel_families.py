@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from hypothesis import strategies as st
 
 from attention_family import attention_examples
+from attention_unions import union_examples
 from draft_attention import attention
 from draft_layers import (
     affine,
@@ -68,6 +69,7 @@ FAMILIES: Mapping[str, st.SearchStrategy[Example]] = {
     "windows": networks((windowed, windowed, windowed, transposed)),
     "contractions": networks((contracted, contracted, crossed, correlated)),
     "attention": attention_examples(),
+    "unions": union_examples(),
     "heads": heads(),
     "mixed": networks(MIXED, most=4),
 }

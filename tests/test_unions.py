@@ -7,8 +7,11 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import given, settings
 
-from agreement import check_gradients, check_values
+import on_triton
+from agreement import agree, check_gradients, check_values, real_of
 from attention_unions import union_examples
+from interpreting import Interpreting
+from plait.compiler.interpret import interpret
 from plait.compiler.pipeline import plan_program
 from plait.dsl.batch import expand_batch
 from strategies import Example
@@ -35,6 +38,20 @@ def test_one_kernel(example: Example) -> None:
 @given(union_examples())
 def test_values(example: Example) -> None:
     check_values(example)
+
+
+@pytest.fixture(scope="module")
+def process() -> Iterator[Interpreting]:
+    made = Interpreting()
+    yield made
+    made.close()
+
+
+@settings(max_examples=20)
+@given(union_examples(most=4))
+def test_values_on_triton(process: Interpreting, example: Example) -> None:
+    found = process.call(on_triton.run, str(example.program), dict(example.tensors))
+    agree(found, interpret(example.program, example.tensors), real_of(example))
 
 
 @settings(max_examples=6)
