@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from . import circular_attention, convnext, first_call
+from . import circular_attention, convnext, first_call, union_attention
 
 
 def main() -> None:
     circular_attention.main()
+    union_attention.main()
     convnext.main()
     first_call.main()
 
