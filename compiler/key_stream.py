@@ -18,6 +18,7 @@ from .loops import spread, store_result, stores
 from .lower import Env, Lowering
 from .plan import Stored
 from .prune import prune
+from .reach import confined
 from .schedule import StreamSchedule
 from .stream_bounds import Bounds, plain
 from .written import Written
@@ -168,12 +169,28 @@ class KeyStream(Generic[Match]):
         args = (name, rest) if key.sign == 1 else (rest, name)
         return self.builder.let("sub", *args, kind="int", wish=key.over.name)
 
-    def _windows(self, keys: Mapping[Key, str], env: Env) -> Operand:
-        """The reduced axes lie in their ranges."""
-        tests = [
-            self.lowering.within(key.over, env[key.over]) for key in keys if not plain(self.lowering, key)
-        ]
-        return self.builder.both(*tests)
+    def _visible(
+        self, keys: Mapping[Key, str], env: Env, predicates: tuple[Form, ...], inside: Operand
+    ) -> Operand:
+        """Which keys a query sees: those that exist, within its window, that the predicates hold for. A range
+        that a predicate implies is tested for nobody but the predicates' own reads."""
+        there = self.builder.both(*(f"{name}.valid" for name in keys.values()))
+        tests = {
+            key: self.lowering.within(key.over, env[key.over])
+            for key in keys
+            if not plain(self.lowering, key)
+        }
+        guard = self.builder.both(inside, there, *tests.values())
+        shown = self._predicates(predicates, env, guard)
+        window = (test for key, test in tests.items() if not self._implied(key.over, predicates))
+        return self.builder.both(there, *window, shown)
+
+    def _implied(self, axis: Axis, predicates: tuple[Form, ...]) -> bool:
+        """Whether predicates hold within the range of an axis only."""
+        least, extent = self.lowering.low(axis), self.lowering.extent(axis)
+        if not isinstance(least, int) or not isinstance(extent, int):
+            return False
+        return confined(predicates, axis, least, least + extent - 1)
 
     def _predicates(self, predicates: tuple[Form, ...], env: Env, inside: Operand) -> Operand:
         """Where all of some masks are present and true."""

@@ -138,10 +138,8 @@ class Streaming(KeyStream[Attention]):
     ) -> Entries:  # fmt: skip
         builder, lowering = self.builder, self.lowering
         there = builder.both(*(f"{name}.valid" for name in keys.values()))
-        guard = builder.both(inside, there)
-        visible = builder.both(
-            self._windows(keys, env), self._predicates(domain.predicates, env, guard), there
-        )
+        visible = self._visible(keys, env, domain.predicates, inside)
+        guard = builder.both(inside, visible)
         key_tile = self._read(domain.key_side, keys, env, there) if domain.key_side is not None else None
         values = self._read(domain.value_side, keys, env, there) if domain.value_side is not None else None
         if domain.dot is not None and query is not None:

@@ -76,9 +76,8 @@ class StreamingSum(KeyStream[StreamedSum]):
         lowering.open(over)
         env = dict(self.env) | {key.over: self._moved(key, name) for key, name in keys.items()}
         there = builder.both(*(f"{name}.valid" for name in over))
-        window = self._windows(keys, env)
-        guard = builder.both(inside, there, window)
-        visible = builder.both(window, self._predicates(match.predicates, env, guard), there)
+        visible = self._visible(keys, env, match.predicates, inside)
+        guard = builder.both(inside, visible)
         for each, query in zip(match.inner, queries, strict=True):
             read = self._read(each.key, keys, env, there)
             channels = tuple(str(env[axis]) for axis in each.channels)

@@ -45,13 +45,13 @@ LAYERS: tuple[tuple[str, str], ...] = (
     # programs from programs
     ("compiler", "affine rewrite conditions simplify derive_rules gather derive tangent"),
     # which values are stored
-    ("compiler", "graphs plan work total check_plan contraction keys attention_family sum_family tile_group fuse join"),
+    ("compiler", "graphs plan work total check_plan contraction keys attention_family sum_family residuals tile_group fuse join"),
     # the second waist, and what makes one
     ("compiler", "kernel check_kernel kernel_builder written prune reductions lower loops schedule"),
-    ("compiler", "stream_bounds key_stream stream stream_sum target"),
+    ("compiler", "reach stream_bounds key_stream stream stream_sum target"),
     ("compiler", "roles halo tile_reduce tiles"),
-    ("compiler", "trips cost"),
-    ("compiler", "pipeline explain"),
+    ("compiler", "trips seen cost receptive"),
+    ("compiler", "pipeline notes page explain"),
     # what needs no printer: a call that finds its kernels in the cache
     ("backends", "reference derivatives precision budget executable kernel_graph cache"),
     # the printers, apart from each other

@@ -1,0 +1,56 @@
+"""Streams of keys by the meaning of their kernels: nothing is read outside a tensor, and what is seen is right."""
+
+from __future__ import annotations
+
+import pytest
+
+from plait.compiler.reach import confined
+from plait.dsl.elaborate import elaborate
+from plait.dsl.parse import parse_text
+from plait.dsl.program import Map
+from tiled import agrees
+
+ATTENTION = """
+mixer f(q[h, w, d], k[h, w, d], v[h, w, d]) -> o[h, w, d]:
+  near dh, dw: 2
+  param table[dh, dw]
+  s = sum[d](q * k[h+dh, w+dw]) {bias}
+  p = softmax[dh, dw | {seen}](s)
+  o = sum[dh, dw](p * v[h+dh, w+dw]) otherwise 0
+"""
+SHAPES = {**dict.fromkeys("qkv", (5, 7, 3)), "table": (5, 5)}
+
+SEEN = {
+    "dh*dh + dw*dw < 9": True,
+    "abs(dh) + abs(dw) <= 2": True,
+    "(dh*dh <= 4) & (dw >= -2) & (dw < 3)": True,
+    "dh*dh + dw*dw < 16": False,
+    "dh*dh + dw < 9": False,
+    "dh*dh < 9": False,
+}
+"""Predicates over two window axes of radius 2, and whether they keep both in their range."""
+
+
+@pytest.mark.parametrize("seen", SEEN)
+def test_windows_whose_predicate_says_more_or_less(seen: str) -> None:
+    """Once a program read its table of biases outside the table, where the window ended."""
+    kernels = agrees(ATTENTION.format(seen=seen, bias="+ table"), SHAPES)
+    assert len(kernels) == 1
+
+
+@pytest.mark.parametrize("seen", SEEN)
+def test_ranges_that_a_predicate_implies(seen: str) -> None:
+    program = elaborate(parse_text(ATTENTION.format(seen=seen, bias="+ table"))[-1], {}, {})
+    axes = {axis.name: axis for form in program.forms for axis in form.axes}
+    comparisons = [each for each in program.forms if isinstance(each, Map) and each.kind == "bool"]
+    predicate = next(each for each in comparisons if all(each not in other.args for other in comparisons))
+    found = all(confined((predicate,), axes[name], -2, 2) for name in ("dh", "dw"))
+    assert found == SEEN[seen]
+    assert not confined((predicate,), axes["dh"], -1, 1)
+
+
+def test_a_test_that_a_predicate_implies_is_not_made() -> None:
+    text = ATTENTION.replace("  param table[dh, dw]\n", "").format(seen="dh*dh + dw*dw < 9", bias="* 0.5")
+    (kernel,) = agrees(text, {name: SHAPES[name] for name in "qkv"}).values()
+    assert "dh >= -2" not in str(kernel)
+    assert "dh*dh" not in str(kernel) and "< 9" in str(kernel)
