@@ -55,10 +55,9 @@ def windows(x: Tensor, height: int, width: int) -> Tensor:
     return found.permute(0, 1, 2, 4, 5, 3).reshape(len(found), height * width, size * size, -1)
 
 
-def eager(
-    q: Tensor, k: Tensor, v: Tensor, far_k: Tensor, far_v: Tensor, seen: Tensor, shape: tuple[int, int]
-) -> Tensor:
+def eager(inputs: list[Tensor], seen: Tensor, shape: tuple[int, int]) -> Tensor:
     """The same with PyTorch's operations; q, k, v of [heads, h * w, d], `seen` of [h * w, 49]."""
+    q, k, v, far_k, far_v = inputs
     scale = q.shape[-1] ** -0.5
     near = (windows(k, *shape) @ q[..., None])[..., 0] * scale
     near = near.masked_fill(~seen, float("-inf"))
@@ -91,7 +90,8 @@ def case(
     block = create_block_mask(neighbours(height, width), 1, 1, count, count + TOKENS, device=device)
     compiled = plait.compile(local_and_global)
     few = slice(0, 2)
-    want = eager(*(x[few].double() for x in (q, k, v, far_k, far_v)), seen, (height, width))
+    here = [x[few].double() for x in (q, k, v, far_k, far_v)]
+    want = eager(here, seen, (height, width))
     error = ((compiled(*ours)[0, few].reshape(want.shape) - want).norm() / want.norm()).item()
     dtype = str(real).removeprefix("torch.")
     row = compare(
@@ -99,7 +99,7 @@ def case(
         {
             "plait": lambda: compiled(*ours),
             "FlexAttention": lambda: compiled_flex(q[None], *joined, block_mask=block),
-            "eager": lambda: eager(q, k, v, far_k, far_v, seen, (height, width)),
+            "eager": lambda: eager([q, k, v, far_k, far_v], seen, (height, width)),
         },
         device=device,
     )

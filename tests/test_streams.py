@@ -75,7 +75,7 @@ def tensors(name: str, odd: float | None = None) -> dict[str, Tensor]:
 def unread(name: str, made: dict[str, Tensor], odd: float) -> None:
     """Put a number where the program says that nothing is."""
     h, d = torch.arange(11), torch.arange(5)
-    left: dict[str, Callable[[], None]] = {
+    left: dict[str, Callable[[], object]] = {
         "no later query": lambda: made["q"][0].fill_(odd),
         "some channels of queries": lambda: made["q"][:, 1:].fill_(odd),
         "some channels of some queries": lambda: fill(made["q"], d[None] >= h[:, None]),
