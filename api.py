@@ -15,10 +15,12 @@ from .dsl.program import Program
 if TYPE_CHECKING:
     import torch
 
+    from .compiler.explain import Report
     from .runtime import Compiled
 
 BackendName = Literal["reference", "cpp", "triton"]
 OnUnfused = Literal["warn", "error", "quiet"]
+Recompute = Literal["auto", "all", "none"]
 
 
 def door(name: str) -> Any:
@@ -66,14 +68,32 @@ class Mixer(dsl_mixer.Mixer):
         *,
         backend: BackendName | None = None,
         on_unfused: OnUnfused = "warn",
+        recompute: Recompute = "auto",
         **statics_and_sizes: object,
     ) -> torch.nn.Module:
         """An `nn.Module` with the parameters and buffers of the program under their declared names.
 
         `statics_and_sizes` are static arguments and sizes of axes by name; the axes of parameters
-        need sizes. `forward` takes the inputs by position or by name. Raises PlaitError.
+        need sizes. `forward` takes the inputs by position or by name; the other options are those of `compile`.
+        Raises PlaitError.
         """
-        return _runtime().module(self, backend=backend, on_unfused=on_unfused, given=statics_and_sizes)
+        return _runtime().module(
+            self, backend=backend, on_unfused=on_unfused, recompute=recompute, given=statics_and_sizes
+        )
+
+    def explain(
+        self,
+        shapes: Mapping[str, Sequence[int]] | None = None,
+        *,
+        backend: BackendName | None = None,
+        **statics_and_sizes: Any,
+    ) -> Report:
+        """The report of its program, as that of `compile`, without building anything.
+
+        `shapes` of tensors by name give numbers beside the formulas. Raises PlaitError.
+        """
+        made = compile(self.program(**statics_and_sizes), backend=backend, on_unfused="quiet")
+        return made.explain(shapes)
 
 
 mixer = Mixer.decorate
@@ -104,15 +124,23 @@ def compile(
     backend: BackendName | None = None,
     dtype: torch.dtype | None = None,
     on_unfused: OnUnfused = "warn",
+    recompute: Recompute = "auto",
 ) -> Compiled:
     """A callable on tensors, with `.explain()`, `.kernels` and `.graph`.
 
     A mixer is compiled with its default static arguments; give `mixer.program(...)` for others.
     `backend` None is Triton on CUDA tensors and C++ on CPU tensors; `dtype` None is that of the
     tensors. `on_unfused` says what to do about parts without a kernel: "warn", "error" (raises
-    NotFused) or "quiet". Raises UnknownBackend, WrongDtype.
+    NotFused) or "quiet".
+
+    `recompute` says what a call keeps for its gradient beside its inputs: "auto" what streaming kernels
+    have anyway (their results and the log-sum-exp of their scores), "all" nothing, so that the gradient
+    computes all of it again, "none" every reduction that the gradient reads, scores too. Results are the
+    same. Raises UnknownBackend, WrongDtype, InvalidArgument.
     """
-    return _runtime().compile(program_or_mixer, backend=backend, dtype=dtype, on_unfused=on_unfused)
+    return _runtime().compile(
+        program_or_mixer, backend=backend, dtype=dtype, on_unfused=on_unfused, recompute=recompute
+    )
 
 
 def aot(

@@ -20,6 +20,7 @@ import click
 from . import api
 from .dsl.check import check as check_program
 from .dsl.errors import CompilerFault, PlaitError
+from .dsl.mistakes import InvalidArgument
 from .targets import program, shapes
 
 TARGET = """\b
@@ -121,11 +122,26 @@ def compile(target: str, given: tuple[str, ...], backend: Any, source: bool, ker
 
 
 @on_target(
-    "Say what is computed where, and why.",
-    "Each kernel with its schedule and cost, and what is stored instead of fused.",
+    "Say what is computed where, at what cost, and why.",
+    "Each kernel with its schedule, FLOPs, bytes and the bound on its time, and what is stored instead of fused. "
+    "With shapes there are numbers beside the formulas.",
 )
-def explain(target: str, given: tuple[str, ...]) -> None:
-    click.echo(str(api.compile(program(target, given), on_unfused="quiet").explain()))
+@click.option("--shape", multiple=True, metavar="NAME=8,64,64", help="The shape of an input; once for each.")
+@click.option("--backend", type=click.Choice(["cpp", "triton"]), default="cpp", show_default=True)
+@click.option("--html", type=click.Path(dir_okay=False), help="Write it as a page with drawings.")
+def explain(
+    target: str, given: tuple[str, ...], shape: tuple[str, ...], backend: Any, html: str | None
+) -> None:
+    made = api.compile(program(target, given), backend=backend, on_unfused="quiet")
+    report = made.explain(shapes(shape) if shape else None)
+    if html is None:
+        click.echo(str(report))
+        return
+    try:
+        Path(html).write_text(report.to_html(), encoding="utf-8")
+    except OSError as problem:
+        raise InvalidArgument(f"`{html}` cannot be written: {problem.strerror}") from problem
+    click.echo(f"wrote {html}")
 
 
 @on_target(

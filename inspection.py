@@ -14,14 +14,17 @@ from torch.fx import GraphModule
 from . import backends
 from .backends.assemble import Assembler
 from .backends.compiled import Compiled as Runner
+from .backends.cpp.rates import this_machine
 from .backends.executable import Built, Call
 from .backends.kernel_graph import kernel_graph
 from .backends.precision import STORED, uniform
+from .compiler.cost import Machine
 from .compiler.derive import gradient
 from .compiler.explain import Report, explain
 from .compiler.kernel import Kernel
+from .compiler.target import GPUS, GpuTarget
 from .dsl.check import check
-from .dsl.mistakes import InvalidArgument, InvalidSize
+from .dsl.mistakes import InvalidArgument, InvalidSize, MissingCompiler
 from .dsl.program import BATCH, Axis, Program
 from .dsl.sizes import Binder, expand_batch
 
@@ -74,12 +77,82 @@ def graph(runner: Runner) -> GraphModule:
     )
 
 
-def report(runner: Runner) -> Report:
-    """What `explain()` gives."""
-    assembler, sizes, example = _assembled(runner)
-    made = {name: written.kernel for name, written in assembler.written(sizes).items()}
-    opened = [str(finding) for finding in check(runner.program)]
-    return explain(assembler.planned, made, None if example else dict(sizes), opened, example)
+def report(runner: Runner, shapes: Mapping[str, Sequence[int]] | None = None) -> Report:
+    """What `explain()` gives: for these shapes of tensors by name, else those of the last call. Raises
+    what binding sizes raises."""
+    assembler, sizes, example = _assembled(runner) if shapes is None else _shaped(runner, shapes)
+    return explain(
+        assembler.planned,
+        assembler.written(sizes),
+        None if example else dict(sizes),
+        machine=_machine(assembler.backend),
+        remarks=_remarks(runner.program, assembler),
+        example=example,
+    )
+
+
+def _remarks(program: Program, assembler: Assembler) -> list[str]:
+    """What is known of calls beside their kernels: what torch does in them, and what is checked."""
+    copied = [
+        f"laid out: torch copies `{name}`, because {reason}" for name, reason in assembler.copies().items()
+    ]
+    typed = [(each.leaf.name, each.leaf.ranges_over) for each in program.declarations]
+    indices = [
+        f"checked at every call: that `{name}` holds indices of {axis.name}"
+        for name, axis in typed
+        if axis is not None
+    ]
+    return [*copied, *indices, *(f"checked once per sizes: {finding}" for finding in check(program))]
+
+
+def _shaped(
+    runner: Runner, shapes: Mapping[str, Sequence[int]]
+) -> tuple[Assembler, Mapping[Axis, int], bool]:
+    """The assembler and the sizes of a call with tensors of these shapes."""
+    program = runner.program
+    batch, sizes = _bound(program, shapes)
+    backend = "triton" if runner.backend == "triton" else "cpp"
+    return runner.assembler(batch, backend, uniform(program, runner.dtype or torch.float32)), sizes, False
+
+
+def _bound(program: Program, shapes: Mapping[str, Sequence[int]]) -> tuple[int, dict[Axis, int]]:
+    """The number of batch dimensions and the size of every axis. Raises InvalidSize where a shape that is
+    left out decides one, and whatever binding raises."""
+    bound = Binder(program).bind({name: tuple(shape) for name, shape in shapes.items()})
+    batch = bound.pop(BATCH, ())
+    assert isinstance(batch, tuple)
+    sizes = {axis: extent for axis, extent in bound.items() if isinstance(extent, int)}
+    return len(batch), sizes | {Axis(f"..{i}"): extent for i, extent in enumerate(batch)}
+
+
+def _machine(backend: str) -> Machine | None:
+    """The figures that bound a backend's time: those of this CPU, or of a GPU's maker. None where there is
+    nothing to measure with."""
+    if backend == "triton":
+        return gpu_machine(GPUS[this_gpu()])
+    try:
+        return this_machine()
+    except MissingCompiler:
+        return None
+
+
+EXAMPLE_GPU = "sm_90"
+"""The GPU that a report of Triton kernels is for where there is none, or one that plait has no record of."""
+
+
+def this_gpu() -> str:
+    """The record of the GPU of this machine, or the example."""
+    if not torch.cuda.is_available():
+        return EXAMPLE_GPU
+    major, minor = torch.cuda.get_device_capability()
+    return f"sm_{major}{minor}" if f"sm_{major}{minor}" in GPUS else EXAMPLE_GPU
+
+
+def gpu_machine(target: GpuTarget) -> Machine:
+    """The maker's figures. A special function takes four times a multiply-add's lane (CUDA C++ programming
+    guide, throughput of native arithmetic: 16 of 64 to 128 results a clock)."""
+    products = target.float32_rate / 2
+    return Machine(target.device, products, target.bytes_rate, products / 8)
 
 
 def aot(
@@ -104,12 +177,8 @@ def aot(
                 f"in Python `shapes={{{missing[0]!r}: (...), ...}}`, on the command line `--shape {missing[0]}=...`"
             ],
         )
-    bound = Binder(program).bind({name: tuple(shape) for name, shape in shapes.items()})
-    batch = bound.pop(BATCH, ())
-    assert isinstance(batch, tuple)
-    sizes = {axis: extent for axis, extent in bound.items() if isinstance(extent, int)}
-    sizes |= {Axis(f"..{i}"): extent for i, extent in enumerate(batch)}
-    expanded = expand_batch(program, len(batch))
+    batch, sizes = _bound(program, shapes)
+    expanded = expand_batch(program, batch)
     written = Assembler(expanded, "triton", uniform(expanded, dtype or torch.float32)).written(sizes)
     return backends.triton_reports([each.kernel for each in written.values()], target)
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .backends.autograd import Differentiable
 from .backends.cache import COMPILING
-from .backends.compiled import BackendName, OnUnfused
+from .backends.compiled import BackendName, OnUnfused, Recompute
 from .backends.compiled import Compiled as Runner
 from .backends.registry import Shelf, untraced
 from .dsl.mistakes import InvalidArgument, UnknownArgument
@@ -68,9 +68,11 @@ class Compiled:
         """The last call as a graph with one node a kernel or reference operation."""
         return _inspection().graph(self.runner)
 
-    def explain(self) -> Report:
-        """Kernels, operations, bytes, schedule, and what is stored and why."""
-        return _inspection().report(self.runner)
+    def explain(self, shapes: Mapping[str, Sequence[int]] | None = None) -> Report:
+        """What each kernel computes, its schedule, FLOPs, bytes against the least, the bound on its time,
+        and what is not fused and why: in numbers for tensors of these `shapes` by name, else for those of
+        the last call. `str()` is the text, `.to_html()` a page with drawings. Raises PlaitError."""
+        return _inspection().report(self.runner, shapes)
 
 
 def _inspection() -> Any:
@@ -84,9 +86,11 @@ def compile(
     backend: BackendName | None = None,
     dtype: torch.dtype | None = None,
     on_unfused: OnUnfused = "warn",
+    recompute: Recompute = "auto",
 ) -> Compiled:
     """See `api.compile`."""
-    return Compiled(Runner(program_of(program_or_mixer), backend, dtype, on_unfused))
+    program = program_of(program_or_mixer)
+    return Compiled(Runner(program, backend, dtype, on_unfused, recompute=recompute))
 
 
 def program_of(program_or_mixer: Program | Mixer) -> Program:

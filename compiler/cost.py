@@ -25,6 +25,7 @@ from ..dsl.program import Axis, Form, Leaf
 from ..dsl.size_forms import Extent, evaluate_size
 from .kernel import Buffer, Dot, Fold, Kernel, Let, Load, Operand, Statement, Store
 from .plan import Group, Stored
+from .seen import seen
 from .trips import Counter, Formula, Loops, Nest, Number
 from .work import Term, formula_of, least_bytes, operations
 from .written import Written
@@ -109,7 +110,9 @@ class Amount:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """The cost of one step. `fraction` is the part of float32's rates that its arithmetic has."""
+    """The cost of one step. `fraction` is the part of float32's rates that its arithmetic has. Amounts are
+    of all that passes; `done` leaves out the chunks of streams that a mask hides whole, about, and `seen` is
+    the part of masked entries that is seen."""
 
     products: Amount
     operations: Amount
@@ -119,20 +122,29 @@ class Cost:
     stored: Amount
     least: Amount
     fraction: float = 1.0
+    done: Mapping[What, float] | None = None
+    seen: float = 1.0
+
+    @property
+    def worked(self) -> float | None:
+        """FLOPs without those of chunks that a mask hides, where that is known."""
+        if self.done is None:
+            return self.flops.value
+        return 2 * self.done["products"] + self.done["operations"]
 
     @property
     def moved(self) -> int | None:
-        """Bytes that tiles load and store."""
+        """Bytes that tiles load and store, chunks that a mask hides left out."""
         if self.loaded.value is None or self.stored.value is None:
             return None
-        return self.loaded.value + self.stored.value
+        return (self.loaded.value if self.done is None else round(self.done["loaded"])) + self.stored.value
 
     @property
     def intensity(self) -> float | None:
-        """FLOPs a byte of the least traffic."""
-        if self.flops.value is None or not self.least.value:
+        """FLOPs that are done a byte of the least traffic."""
+        if self.worked is None or not self.least.value:
             return None
-        return self.flops.value / self.least.value
+        return self.worked / self.least.value
 
 
 def kernel_cost(written: Written, stored: Mapping[Form, Stored], sizes: Mapping[Axis, Extent] | None) -> Cost:
@@ -142,9 +154,12 @@ def kernel_cost(written: Written, stored: Mapping[Form, Stored], sizes: Mapping[
     symbols = {name: algebra.expression(form) for name, form in zip(names, written.numbers, strict=True)}
     formulas = totals(found, Formula(nest, symbols))
     values: Mapping[What, int] | None = None
+    done, shown = None, 1.0
     if sizes is not None:
         numbers = {n: evaluate_size(form, sizes) for n, form in zip(names, written.numbers, strict=True)}
-        values = totals(found, Counter(nest, numbers))
+        counter = Counter(nest, numbers)
+        values = totals(found, counter)
+        done, shown = _done_of(found, counter)
     made = {
         what: Amount(algebra.spelled(formulas[what]), None if values is None else values[what])
         for what in KINDS
@@ -157,8 +172,27 @@ def kernel_cost(written: Written, stored: Mapping[Form, Stored], sizes: Mapping[
     fraction = 0.5 if written.kernel.real == "float64" else 1.0
     return Cost(
         made["products"], made["operations"], made["functions"], flops, made["loaded"], made["stored"],
-        least, fraction,
+        least, fraction, done, shown,
     )  # fmt: skip
+
+
+def _done_of(found: Iterable[Tally], counter: Counter) -> tuple[Mapping[What, float] | None, float]:
+    """The totals without what masked streams skip, and the part that is seen of what passes in them."""
+    parts = {name: seen(stream, counter) for name, stream in counter.nest.masked().items()}
+    known = {name: part for name, part in parts.items() if part is not None}
+    if not known:
+        return None, 1.0
+    total: dict[What, float] = dict.fromkeys(KINDS, 0.0)
+    weights = dict.fromkeys(known, 0.0)
+    for tally in found:
+        count = float(tally.weight * counter.entries(tally.loops, tally.axes))
+        for loop in tally.loops:
+            if loop.name in known:
+                weights[loop.name] += count if tally.what == "products" else 0.0
+                count *= known[loop.name].done
+        total[tally.what] += count
+    every = sum(weights.values()) or 1.0
+    return total, sum(known[name].seen * weight for name, weight in weights.items()) / every
 
 
 def totals(found: Iterable[Tally], counter: Counter) -> dict[What, Number]:
@@ -238,13 +272,14 @@ def bound(cost: Cost, machine: Machine) -> Bound | None:
     units, so their times add up; memory works beside them."""
     if cost.flops.value is None or cost.least.value is None:
         return None
-    assert cost.products.value is not None
-    assert cost.operations.value is not None
-    assert cost.functions.value is not None
+    amounts: dict[What, Amount] = {
+        "products": cost.products, "operations": cost.operations, "functions": cost.functions,
+    }  # fmt: skip
+    done = cost.done or {what: float(each.value or 0) for what, each in amounts.items()}
     rate = cost.fraction * machine.products
     parts: dict[Roof, float] = {
-        "multiply-adds": (cost.products.value + cost.operations.value) / rate,
-        "functions": cost.functions.value / (cost.fraction * machine.functions),
+        "multiply-adds": (done["products"] + done["operations"]) / rate,
+        "functions": done["functions"] / (cost.fraction * machine.functions),
         "memory": cost.least.value / machine.bytes,
     }
     arithmetic = parts["multiply-adds"] + parts["functions"]

@@ -1,116 +1,120 @@
-"""The report of a plan as text: what each kernel does, what it costs, and what is not fused and why."""
+"""The report of a plan: what each kernel computes, how, at what cost and bound, and what is not fused and why."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from textwrap import fill
 
-from ..dsl.program import Axis, Form
+from ..dsl.program import Axis
 from ..dsl.size_forms import Extent
-from .kernel import Kernel, Stream, StreamAxis
+from .cost import Machine, kernel_cost, program_least, reference_cost
+from .notes import Note, bytes_of, note, seconds
+from .page import Page, page
 from .pipeline import Planned
-from .plan import Edge, Group, Plan, Stored
-from .work import Term, formula_of, least_bytes, operations, traffic, word_of
+from .plan import Edge, Plan
+from .work import traffic
+from .written import Written
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What `explain` and `verify` give: `str()` is the text."""
+    """What `explain` and `verify` give: `str()` is the text, `to_html()` the same as one page that needs
+    nothing else, with what can be drawn."""
 
     text: str
     ok: bool = True
     failures: tuple[str, ...] = ()
+    drawn: Page | None = field(default=None, repr=False, compare=False)
 
     def __str__(self) -> str:
         return self.text
 
+    def to_html(self) -> str:
+        return page(self.text, self.drawn)
+
 
 def explain(
     planned: Planned,
-    kernels: Mapping[str, Kernel],
+    written: Mapping[str, Written],
     sizes: Mapping[Axis, Extent] | None,
-    open_checks: Iterable[str] = (),
+    *,
+    machine: Machine | None = None,
+    remarks: Sequence[str] = (),
     example: bool = False,
 ) -> Report:
-    """The report. `sizes` are those of a call, for numbers beside the formulas; `example` says that
-    nobody has called yet and that the sizes compiled in are examples."""
+    """The report. `sizes` are those of a call, for numbers beside the formulas; `machine` bounds the time;
+    `remarks` are what is known of calls; `example` says that nobody has called yet and that the sizes
+    compiled in are examples."""
     plan = planned.plan
-    stored = {group.result.form: group.result for group in plan.groups}
-    count = len(kernels)
-    rest = len(plan.groups) - count
-    head = f"{plan.program.name}: {count} kernel{'' if count == 1 else 's'}"
-    lines = [head + (f", {rest} reference operation{'' if rest == 1 else 's'}" if rest else "")]
+    stored = plan.stored
+    notes: list[Note] = []
+    for group in plan.groups:
+        made = written.get(group.result.name)
+        cost = reference_cost(group, stored, sizes) if made is None else kernel_cost(made, stored, sizes)
+        notes.append(note(group, stored, made, cost, sizes, machine))
+    lines = [_head(plan, notes)]
     if example:
         lines.append("  (not called yet: sizes that shape the code are examples)")
-    for group in plan.groups:
-        lines += _group(group, planned, stored, kernels.get(group.result.name), sizes)
+    outputs = {output.value for output in planned.program.outputs}
+    least = None if sizes is None else program_least(written, stored, outputs, sizes)
+    lines += _total(notes, least)
+    for each in notes:
+        lines.append(f"  {each.title}")
+        lines += [_wrapped(what, words) for what, words in each.lines]
     lines += _edges(plan)
-    lines += [f"  checked once per sizes: {text}" for text in open_checks]
-    return Report("\n".join(lines))
+    lines += [f"  {remark}" for remark in remarks]
+    return Report("\n".join(lines), drawn=Page(planned, tuple(notes), sizes))
 
 
-def _group(
-    group: Group,
-    planned: Planned,
-    stored: Mapping[Form, Stored],
-    kernel: Kernel | None,
-    sizes: Mapping[Axis, Extent] | None,
-) -> list[str]:
-    axes = ", ".join(word_of(axis) for axis in group.result.axes)
-    lines = [f"  {group.result.name}[{axes}]: {_family(group)}"]
-    if kernel is not None:
-        lines.append(f"    schedule   {_schedule(kernel)}")
-    work, moved = operations(group, stored), least_bytes(group, stored, 4)
-    lines.append(f"    operations {_sum(work, sizes)}")
-    lines.append(f"    bytes      {_sum(moved, sizes)} at least (float32)")
-    if sizes is not None:
-        flops, traffic = (sum(term.at(sizes) for term in terms) for terms in (work, moved))
-        lines.append(f"    intensity  {flops / max(traffic, 1):.1f} operations a byte")
-    if group.family == "tiles" and group.reason:
-        lines.append(f"    not streamed: {group.reason}")
-    return lines
+COLUMNS, INSET = 110, 15
 
 
-def _family(group: Group) -> str:
-    match group.family:
-        case "stream":
-            return "streaming softmax: queries in the lanes, keys pass by, no scores in memory"
-        case "sum":
-            return "streaming sum: queries in the lanes, keys pass by, every entry computed on the way"
-        case "tiles":
-            return "tiles of the result, reductions inside"
-        case "reference":
-            return f"reference operation, because {group.reason}"
+def _wrapped(what: str, words: str) -> str:
+    """A line of a kernel's notes, broken where it is long."""
+    first = f"    {what:10} "
+    return fill(words, COLUMNS, initial_indent=first, subsequent_indent=" " * INSET, break_long_words=False)
 
 
-def _schedule(kernel: Kernel) -> str:
-    tiles = [f"{axis.name} by {axis.tile}" for axis in kernel.grid if axis.tile > 1]
-    streams = [axis for statement in kernel.body if isinstance(statement, Stream) for axis in statement.axes]
-    parts = [f"tiles of {', '.join(tiles)}" if tiles else "one element at a time"]
-    if streams:
-        parts.append("loops over " + ", ".join(_loop(axis) for axis in streams))
-    if kernel.locals:
-        resident = ", ".join(f"{local.name} = {local.size}" for local in kernel.locals)
-        parts.append(f"resident and compiled in: {resident}")
-    return "; ".join(parts)
+def _head(plan: Plan, notes: Sequence[Note]) -> str:
+    count = sum(each.fused for each in notes)
+    rest = len(notes) - count
+    head = f"{plan.program.name}: {count} kernel{'' if count == 1 else 's'}"
+    return head + (f", {rest} reference operation{'' if rest == 1 else 's'}" if rest else "")
 
 
-def _loop(axis: StreamAxis) -> str:
-    return axis.name if axis.step == 1 else f"{axis.name} in runs of {axis.step}"
+def _total(notes: Sequence[Note], least: int | None) -> Iterator[str]:
+    """All kernels together, where they are several and the sizes are known."""
+    flops = [each.cost.worked for each in notes]
+    if len(notes) < 2 or None in flops:
+        return
+    moved = sum(each.cost.least.value or 0 for each in notes)
+    bytes_ = f"{bytes_of(moved)} between memory and kernels at least"
+    if least:
+        bytes_ += f", {moved / least:.2f} times the {bytes_of(least)} of inputs and outputs"
+    bounds = [each.bound for each in notes if each.bound is not None]
+    time = f"; no less than {seconds(sum(each.seconds for each in bounds))}" if bounds else ""
+    yield f"  together: {sum(each or 0 for each in flops):,.0f} FLOPs; {bytes_}{time}"
 
 
-def _sum(terms: Iterable[Term], sizes: Mapping[Axis, Extent] | None) -> str:
-    found = list(terms)
-    text = formula_of(found)
-    return text if sizes is None else f"{text} = {sum(term.at(sizes) for term in found):,}"
-
-
-def _edges(plan: Plan) -> list[str]:
+def _edges(plan: Plan) -> Iterator[str]:
     fused = [edge for edge in plan.edges if edge.fused]
-    kept = {edge.producer: edge for edge in plan.edges if not edge.fused}
-    lines = [f"  fused: {len(fused)} of {len(plan.edges)} edges"] if plan.edges else []
-    return lines + [f"  stored: {_stored(edge)}" for edge in kept.values()]
+    if plan.edges:
+        yield f"  fused: {len(fused)} of {len(plan.edges)} edges"
+    yield from (f"  stored: {each}" for each in unfused(plan))
 
 
-def _stored(edge: Edge) -> str:
-    return f"{edge.producer}, because {edge.reason} ({traffic(edge.value)} bytes)"
+def unfused(plan: Plan) -> Iterator[str]:
+    """Every edge that is not fused: who reads what, and why that is stored."""
+    kept: dict[str, list[Edge]] = {}
+    for edge in plan.edges:
+        if not edge.fused:
+            kept.setdefault(edge.producer, []).append(edge)
+    for producer, edges in kept.items():
+        readers = _listed(edge.consumer for edge in edges)
+        size = traffic(edges[0].value)
+        yield f"{producer} -> {readers}, because {edges[0].reason} ({size} bytes)"
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(dict.fromkeys(names))

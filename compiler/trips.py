@@ -76,21 +76,26 @@ class Nest:
         """Every statement with the loops around it."""
         return self._statements(self.kernel.body, self.grid)
 
+    def masked(self) -> dict[str, Stream]:
+        """The streams with a mask, by the name of their first axis."""
+        streams = [each for each, _ in self.statements() if isinstance(each, Stream)]
+        return {each.axes[0].name: each for each in streams if each.visible is not True}
+
     def _statements(self, body: tuple[Statement, ...], loops: Loops) -> Iterator[tuple[Statement, Loops]]:
         for statement in body:
             yield statement, loops
             if isinstance(statement, Stream):
                 inner = loops
                 for axis in statement.axes:
-                    needs = self._needs(axis.low) | self._needs(axis.stop)
+                    needs = self.needs(axis.low) | self.needs(axis.stop)
                     inner = (*inner, Loop(axis.name, axis.low, axis.stop, "", axis.step, frozenset(needs)))
                 yield from self._statements(statement.body, inner)
 
-    def _needs(self, operand: Operand) -> set[str]:
+    def needs(self, operand: Operand) -> set[str]:
         if not isinstance(operand, str):
             return set()
         if operand in self.scalars:
-            return {name for arg in self.scalars[operand].args for name in self._needs(arg)}
+            return {name for arg in self.scalars[operand].args for name in self.needs(arg)}
         name = operand.removesuffix(".first").removesuffix(".last")
         return {name} if name in self.axes_of else set()
 

@@ -142,19 +142,19 @@ def test_every_step_is_dumped_in_order() -> None:
 # --- reports, graphs, refusals
 
 
-def test_the_report_of_circular_attention() -> None:
+def test_a_report_is_of_the_last_call() -> None:
     compiled = plait.compile(parse(CIRCULAR))
     before = str(compiled.explain())
     assert "(not called yet: sizes that shape the code are examples)" in before
     q, k, v = torch.randn(3, 2, 9, 8, 4)
     compiled(q, k, v)
-    assert str(compiled.explain()).splitlines()[:3] == [
+    after = str(compiled.explain())
+    assert after.splitlines()[:2] == [
         "circular: 1 kernel",
         "  o[batch0, h, w, d]: streaming softmax: queries in the lanes, keys pass by, no scores in memory",
-        "    schedule   tiles of h by 8, w by 8; loops over h_key, w_key in runs of 32; "
-        "resident and compiled in: d = 4",
     ]
-    assert "    bytes      16*batch0*d*h*w = 9,216 at least (float32)" in str(compiled.explain()).splitlines()
+    assert "    bytes      16*batch0*d*h*w = 9,216 at least" in after
+    assert "tiles of h by 8, w by 8" in after
 
 
 def test_the_graph_has_one_node_a_kernel_and_runs() -> None:

@@ -78,29 +78,34 @@ def kept(target: CpuTarget) -> Machine:
     return machine
 
 
-def measured(target: CpuTarget, name: str) -> Machine:
-    """Time the loops. Raises MissingCompiler."""
+def loops(target: CpuTarget, real: str = "float") -> Path:
+    """The library of the loops over vectors of `real`, a type of C. Raises MissingCompiler."""
     body = resources.files(__name__.rpartition(".")[0]).joinpath("rates.cpp").read_text()
     defines = [
-        f"#define PLAIT_BYTES {target.vector_bytes}", "#define PLAIT_REAL float", "#define PLAIT_INT int",
-        "#define PLAIT_NO_INTEGER (-1L)",
+        f"#define PLAIT_BYTES {target.vector_bytes}", f"#define PLAIT_REAL {real}",
+        f"#define PLAIT_INT {'int' if real == 'float' else 'long'}", "#define PLAIT_NO_INTEGER (-1L)",
     ]  # fmt: skip
-    library = build("\n".join([*defines, HEADER, body]), target)
+    return build("\n".join([*defines, HEADER, body]), target)
+
+
+def measured(target: CpuTarget, name: str) -> Machine:
+    """Time the loops. Raises MissingCompiler."""
+    library = loops(target)
     threads, lanes = torch.get_num_threads(), target.vector_bytes // 4
     ends = [torch.zeros(lanes), torch.zeros(1)]
     vectors = [torch.zeros(REALS), torch.zeros(REALS)]
-    memory = _Loop(library, "bytes", vectors, threads)
+    memory = Loop(library, "bytes", vectors, threads)
     memory.time(REALS)
     return Machine(
         name,
-        products=_Loop(library, "products", ends, 1).rate() * CHAINS * lanes * threads,
+        products=Loop(library, "products", ends, 1).rate() * CHAINS * lanes * threads,
         bytes=REALS * 3 * 4 / min(memory.time(REALS) for _ in range(PASSES)),
-        functions=_Loop(library, "functions", ends, 1).rate() * EXPONENTIALS * lanes * threads,
+        functions=Loop(library, "functions", ends, 1).rate() * EXPONENTIALS * lanes * threads,
     )
 
 
 @dataclass(frozen=True, slots=True)
-class _Loop:
+class Loop:
     """One of the loops of rates.cpp on so many threads."""
 
     library: Path

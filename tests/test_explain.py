@@ -1,0 +1,234 @@
+"""Reports: whole texts of three programs, their pages, and what one entry of a result reads."""
+
+from __future__ import annotations
+
+import math
+import re
+from xml.etree import ElementTree
+
+import pytest
+import torch
+
+import plait
+from noted import clear, contmix
+from plait import Program, parse
+from plait.backends.assemble import Assembler
+from plait.backends.precision import uniform
+from plait.compiler.cost import Machine
+from plait.compiler.explain import Report, explain
+from plait.compiler.graphs import layers
+from plait.compiler.kernel import Stream
+from plait.compiler.receptive import receptive_fields, small_sizes
+from plait.compiler.seen import seen
+from plait.compiler.target import AVX2
+from plait.compiler.trips import Counter, Nest
+from plait.dsl.build import size
+from plait.dsl.mistakes import InvalidSize
+from plait.dsl.program import BATCH, Axis
+from plait.dsl.size_forms import evaluate_size
+from plait.dsl.sizes import bind_sizes, expand_batch
+from plait.stdlib.papers.convnext import convnext_block
+from tree import ROOT
+
+MACHINE = Machine("a machine of the test", products=100e9, bytes=25e9, functions=4e9)
+REPORTS = ROOT / "tests" / "reports"
+
+
+def report(program: Program, **shapes: tuple[int, ...]) -> Report:
+    """The report of a program on a CPU with AVX2, whatever runs the test."""
+    bound = bind_sizes(program, shapes)
+    batch = bound.pop(BATCH, ())
+    assert isinstance(batch, tuple)
+    sizes = {axis: extent for axis, extent in bound.items() if isinstance(extent, int)}
+    sizes |= {Axis(f"..{i}"): extent for i, extent in enumerate(batch)}
+    expanded = expand_batch(program, len(batch))
+    made = Assembler(expanded, "cpp", uniform(expanded, torch.float32), target=AVX2)
+    return explain(made.planned, made.written(sizes), sizes, machine=MACHINE)
+
+
+def convnext_report() -> Report:
+    return report(convnext_block.program(c=96), x=(2, 96, 56, 56))
+
+
+def clear_report() -> Report:
+    image, words = (2, 64, 64, 128), (2, 512, 128)
+    return report(clear.program(), qi=image, ki=image, vi=image, qt=words, kt=words, vt=words)
+
+
+def contmix_report() -> Report:
+    program = contmix.program(g=8, d=16, e=16)
+    return report(program, q=(2, 8, 16, 28, 28), k=(2, 8, 16, 7, 7), v=(2, 256, 28, 28))
+
+
+PAPERS = {"convnext": convnext_report, "clear": clear_report, "contmix": contmix_report}
+
+
+@pytest.mark.parametrize("name", PAPERS)
+def test_a_report_reads_like_an_experts_notes(name: str, accept: bool) -> None:
+    path = REPORTS / f"{name}.txt"
+    found = str(PAPERS[name]()) + "\n"
+    if accept:
+        path.write_text(found, encoding="utf-8")
+    assert found == path.read_text(encoding="utf-8")
+
+
+def test_the_numbers_of_the_convnext_block_are_those_of_its_sheet() -> None:
+    """A place: 49 taps and two maps between c and 4c; a multiply-add is two FLOPs. The rest is small."""
+    found = re.search(r"FLOPs .*? = ([\d,]+)", str(convnext_report()))
+    assert found is not None
+    c, places = 96, 2 * 56 * 56
+    least = 2 * places * c * (49 + 2 * 4 * c)
+    assert least < int(found[1].replace(",", "")) < 1.02 * least
+
+
+# --- pages
+
+
+def drawn(made: Report) -> ElementTree.Element:
+    page = made.to_html()
+    assert "<script" not in page and "http-equiv" not in page
+    assert set(re.findall(r"https?://[^\"' )]+", page)) <= {"http://www.w3.org/2000/svg"}, (
+        "it needs nothing else"
+    )
+    return ElementTree.fromstring(page.split("\n", 1)[1].replace('<meta charset="utf-8">', ""))
+
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+@pytest.mark.parametrize("name", PAPERS)
+def test_a_page_has_notes_a_graph_and_fields(name: str) -> None:
+    made = PAPERS[name]()
+    page = drawn(made)
+    text = " ".join("".join(page.itertext()).split())
+    for line in str(made).splitlines()[1:]:
+        words = " ".join(line.split()[:4])
+        assert words.split(" ", 1)[-1] in text, line
+    graph, *fields = page.iter(f"{SVG}svg")
+    assert fields, "at least one input is drawn"
+    titles = [each.text for each in graph.iter(f"{SVG}title")]
+    assert any(str(each).startswith("stored: ") for each in titles) == ("  stored: " in str(made))
+
+
+def test_nodes_of_a_graph_do_not_overlap() -> None:
+    page = drawn(clear_report())
+    graph = next(page.iter(f"{SVG}svg"))
+    _, _, width, height = map(float, graph.attrib["viewBox"].split())
+    boxes = [
+        tuple(float(each.attrib[key]) for key in ("x", "y", "width", "height"))
+        for each in graph.iter(f"{SVG}rect")
+    ]
+    assert len(boxes) > 20
+    for i, (x, y, w, h) in enumerate(boxes):
+        assert 0 <= x <= width - w and 0 <= y <= height - h
+        for u, v, _, _ in boxes[:i]:
+            assert abs(x - u) >= w or abs(y - v) >= h
+
+
+def test_rows_of_a_graph_follow_its_edges() -> None:
+    edges = [("a", "c"), ("b", "c"), ("c", "d"), ("a", "d")]
+    places = layers("abcd", edges)
+    assert all(places[one][1] < places[other][1] for one, other in edges)
+
+
+def test_a_report_of_a_check_is_a_page_too() -> None:
+    assert "<pre>1 &lt; 2</pre>" in Report("1 < 2").to_html()
+
+
+# --- what one entry reads
+
+
+def fields(program: Program, sizes: dict[str, int]) -> dict[str, torch.Tensor]:
+    known = {Axis(name): count for name, count in sizes.items()}
+    return {each.name: each.read for each in receptive_fields(program, program.outputs[0], known)}
+
+
+def test_a_disc_is_read_as_a_disc() -> None:
+    text = """
+mixer disc(q[h, w, d], k[h, w, d], v[h, w, d]) -> o[h, w, d]:
+  near dh, dw: 3
+  p = softmax[dh, dw | dh*dh + dw*dw < 9](sum[d](q * k[h+dh, w+dw]))
+  o = sum[dh, dw](p * v[h+dh, w+dw])
+"""
+    found = fields(parse(text).program(), {"h": 11, "w": 9, "d": 2})
+    wanted = torch.tensor([[(y - 5) ** 2 + (x - 4) ** 2 < 9 for x in range(9)] for y in range(11)])
+    assert torch.equal(found["k"].any(2), wanted)
+    assert torch.equal(found["v"][:, :, 1], wanted)
+    assert not found["v"][:, :, 0].any(), "another channel of the values"
+    assert found["q"].any(2).nonzero().tolist() == [[5, 4]]
+
+
+FIELDS = {
+    "a stride": ("mixer f(x[h]) -> y[i]:\n  axis i: size(h) // 2\n  y = x[h: 2*i]\n", [4]),
+    "a flip": ("mixer f(x[h]) -> y[h]:\n  y = x[h: size(h) - 1 - h]\n", [4]),
+    "an end": ("mixer f(x[h]) -> y[h]:\n  y = x[h+4] otherwise x\n", [4, 8]),
+    "a causal sum": ("mixer f(x[h]) -> y[h]:\n  like s: h\n  y = sum[s](when(s <= h, x[h: s]))\n", [0, 1, 2, 3, 4]),
+    "clamped": ("mixer f(x[h]) -> y[h]:\n  axis k: 3\n  y = sum[k](x[h: minimum(h - 1, 6) + k] otherwise 0)\n", [3, 4, 5]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_what_the_middle_reads(name: str) -> None:
+    text, wanted = FIELDS[name]
+    assert fields(parse(text).program(), {"h": 9})["x"].nonzero().flatten().tolist() == wanted
+
+
+def test_what_data_decides_is_all_that_it_could_be() -> None:
+    program = parse("mixer f(x[v, c], ids[t]: index v) -> y[t, c]:\n  y = x[v: ids]\n").program()
+    found = fields(program, {"v": 4, "c": 3, "t": 5})
+    assert found["x"].any(1).all() and found["x"].any(0).tolist() == [False, True, False]
+    assert found["ids"].nonzero().tolist() == [[2]]
+
+
+def test_sizes_of_a_drawing_are_small() -> None:
+    program = expand_batch(convnext_block.program(c=96), 0)
+    sizes = small_sizes(program, {Axis(n): s for n, s in {"b": 64, "c": 96, "h": 512, "w": 512}.items()})
+    assert max(sizes.values()) <= 33
+    assert sizes[Axis("h")] > 14, "the window fits"
+    assert max(math.prod(evaluate_size(size(a), sizes) for a in f.axes) for f in program.forms) <= 2e6
+
+
+# --- masks
+
+
+def test_half_of_a_causal_mask_is_seen() -> None:
+    text = """
+mixer causal(q[t, d], k[t, d], v[t, d]) -> o[t, d]:
+  like s: t
+  p = softmax[s | s <= t](sum[d](q * k[t: s]))
+  o = sum[s](p * v[t: s])
+"""
+    program = parse(text).program()
+    made = Assembler(program, "cpp", uniform(program, torch.float32), target=AVX2)
+    sizes = {Axis("t"): 4096, Axis("d"): 4}
+    (written,) = made.written(sizes).values()
+    nest = Nest(written.kernel)
+    numbers = {
+        name: evaluate_size(form, sizes)
+        for name, form in zip(written.kernel.sizes, written.numbers, strict=True)
+    }
+    (stream,) = (each for each in written.kernel.body if isinstance(each, Stream))
+    found = seen(stream, Counter(nest, numbers))
+    if found is not None:
+        assert found.seen == pytest.approx(0.5, abs=0.01)
+        assert found.seen <= found.done <= found.seen + 0.02
+
+
+# --- the face
+
+
+def test_a_mixer_explains_itself_without_being_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PLAIT_MACHINE", "products=1e11 bytes=2e10 functions=3e9 name=mine")
+    made = plait.mixer("x[..., t, c] -> y[..., t, c]")(lambda x: x * 2.0 + 1.0)
+    before = str(made.explain())
+    assert "(not called yet" in before and " = " not in before.split("FLOPs", 1)[1].split("\n")[0]
+    after = str(made.explain({"x": (3, 5, 7)}))
+    assert "FLOPs      2*batch0*c*t = 210" in after
+    assert "on mine" in after
+    with pytest.raises(InvalidSize, match="`t`"):
+        made.explain({})
+
+
+def test_triton_kernels_are_bounded_by_a_gpu() -> None:
+    made = plait.mixer("x[t] -> y[t]")(lambda x: x * 2.0)
+    assert re.search(r"bound .* on \w+", str(made.explain({"x": (1000,)}, backend="triton")))
