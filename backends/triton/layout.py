@@ -277,6 +277,25 @@ class Layout:
                     pass
         return False
 
+    def below_a_maximum(self, let: Let) -> Operand | None:
+        """The x of `exp(x - m)` where m is a running maximum: whatever is larger than 0 is not a number."""
+        match let, self._definition(let.args[0]):
+            case Let(op="exp"), Let(op="sub", args=(value, base)):
+                match self._definition(base):
+                    case Let(op="select", args=(_, 0.0, high)) if self._is_maximum(high):
+                        return value
+                    case _:
+                        return None
+            case _:
+                return None
+
+    def _is_maximum(self, operand: Operand) -> bool:
+        definition = self._definition(operand)
+        return isinstance(definition, Let) and definition.op == "maximum"
+
+    def _definition(self, operand: Operand) -> Statement | Carry | None:
+        return self.definitions.get(operand) if isinstance(operand, str) else None
+
     # --- what is known where coordinates do not exist
 
     def implies(self, mask: Operand, axis: str) -> bool:
@@ -299,6 +318,9 @@ class Layout:
                 return zero if padding or self.implies(mask, axis) else None
             case Let(op="select", args=(test, _, other)) if self.implies(test, axis):
                 return None if isinstance(other, str) else other
+            case Let(op="exp") as let if (value := self.below_a_maximum(let)) is not None:
+                # exp(-inf); where the maximum is not a number, no weight is, nor any sum of them
+                return 0.0 if self.rests(value, axis) == float("-inf") else None
             case _:
                 return None
 

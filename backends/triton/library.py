@@ -12,6 +12,9 @@ import triton.language as tl
 
 INTERPRETED = tl.constexpr(bool(triton.knobs.runtime.interpret))
 NO_INTEGER = tl.constexpr(-(2**62) - 987_654_321)
+LOG2_E = tl.constexpr(1.4426950408889634)
+LOG2_E_REST = tl.constexpr(1.925963033500e-8)
+LN_2 = tl.constexpr(0.6931471805599453)
 
 
 @triton.jit
@@ -137,6 +140,29 @@ def square_root(x):
         return tl.sqrt_rn(x)
     else:
         return tl.sqrt(x)
+
+
+@triton.jit
+def exp_below(x):
+    """exp of what is 0 at most, in a sum that the largest such is part of: beside a weight of 1 the error of
+    the product in the exponent is below a unit. (tl.exp of float32 takes three steps more, for results too
+    small to be normal, which are 0 here.)"""
+    if x.dtype == tl.float32:
+        return tl.exp2(x * LOG2_E)
+    else:
+        return tl.exp(x)
+
+
+@triton.jit
+def exponential(x):
+    """exp(x), with the rounding error of the product in the exponent put right."""
+    if x.dtype == tl.float32:
+        power = x * LOG2_E
+        error = tl.fma(x, x * 0.0 + LOG2_E, -power) + x * LOG2_E_REST
+        size = tl.exp2(power)
+        return tl.where(tl.abs(power) < 126.0, size + size * (error * LN_2), size)
+    else:
+        return tl.exp(x)
 
 
 @triton.jit

@@ -56,7 +56,7 @@ SPELLINGS: dict[str, Spelling] = {
     "maximum": Spelling("larger({0}, {1})", None, "tl.maximum({0}, {1})"),
     "abs": Spelling("tl.abs({0})"),
     "sign": Spelling("({0} > 0).to({type}) - ({0} < 0).to({type})"),
-    "exp": _real("tl.exp"),
+    "exp": _real("exponential"),
     "log": _real("tl.log"),
     "log1p": _real("log_one_plus"),
     "expm1": _real("exp_minus_one"),

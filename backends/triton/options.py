@@ -16,6 +16,10 @@ WORDS_A_WARP = 1024
 """Numbers of 4 bytes of one block that a warp holds beside a few others of its size."""
 FACTORS_A_THREAD = 384
 """Operands that a thread holds for its part of a product without matrix units."""
+RESIDENT_REGISTERS = 128
+"""Registers of a thread with which 16 warps share a multiprocessor, and hide each other's waiting."""
+RESIDENT_WORDS = 96
+"""Numbers of 4 bytes that a thread may hold in blocks and still have enough of those registers."""
 STAGED_BYTES = 65_536
 """Shared memory for the chunks of a stream that are on their way."""
 
@@ -25,16 +29,19 @@ class Options:
     """`precision` is what `tl.dot` makes of float32 operands: `ieee` keeps them, `tf32` rounds them to
     10 bits, `tf32x3` adds the rounding errors back. `stored` rounds one that was computed to bfloat16 where
     the other is stored in it, as `budget` grants, and keeps all others; sums are float32 whatever it is.
-    `fusion` lets a product and a sum round once."""
+    `fusion` lets a product and a sum round once. `registers` is the most that a thread may have, 0 for
+    what the compiler thinks best."""
 
     warps: int = 4
     stages: int = 2
     precision: Precision = "ieee"
     fusion: bool = True
+    registers: int = 0
 
     def launch(self) -> dict[str, int | bool]:
         """What Triton is given beside the arguments."""
-        return {"num_warps": self.warps, "num_stages": self.stages, "enable_fp_fusion": self.fusion}
+        given = {"num_warps": self.warps, "num_stages": self.stages, "enable_fp_fusion": self.fusion}
+        return given | ({"maxnreg": self.registers} if self.registers else {})
 
 
 def default_options(kernel: Kernel, machine: Machine = "cuda", precision: Precision = "stored") -> Options:
@@ -61,7 +68,21 @@ def default_options(kernel: Kernel, machine: Machine = "cuda", precision: Precis
         if isinstance(load, Load)
     )
     stages = 2 if layout.products and 2 * staged <= STAGED_BYTES else 1
-    return Options(warps, stages, precision)
+    registers = RESIDENT_REGISTERS if machine == "cuda" and _fits_residents(layout, warps) else 0
+    return Options(warps, stages, precision, registers=registers)
+
+
+def _fits_residents(layout: Layout, warps: int) -> bool:
+    """Whether what a thread holds of a stream with products, its carries and two blocks besides, is so
+    little that more programs on a multiprocessor are worth a limit."""
+    streams = [each for each in every(layout.kernel.body) if isinstance(each, Stream) and each.carries]
+    if warps < 4 or not layout.products or not streams:
+        return False
+    carried = max(
+        sum(layout.places(layout.values[carry.name]) for carry in stream.carries) for stream in streams
+    )
+    largest = max(layout.places(dims) for dims in layout.values.values())
+    return carried + 2 * largest <= RESIDENT_WORDS * 32 * warps
 
 
 def _on_matrix_units(layout: Layout, product: Product) -> bool:

@@ -81,7 +81,10 @@ class Scope:
     def let(self, let: Let) -> None:
         args, dims = [self.operand(arg) for arg in let.args], self.layout.values[let.name]
         found = union(arg.dims for arg in args)
-        code = self.express.operation(let.op, args, let.kind, found)
+        if let.op == "exp" and self.layout.below_a_maximum(let) is not None:
+            code = f"exp_below({self.express.to(args[0], 'real').code})"
+        else:
+            code = self.express.operation(let.op, args, let.kind, found)
         if let.kind == "bool" and let.op not in ("and", "or", "not", "select"):
             code = _flag(code, found)
         if found != dims:  # all coordinates of an axis exist: its `valid` is a number
