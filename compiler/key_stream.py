@@ -197,13 +197,15 @@ class KeyStream(Generic[Match]):
         tiles = [self.lowering.value(each, env, inside) for each in predicates]
         return self.builder.both(*(part for tile in tiles for part in (tile.present, tile.value)))
 
-    def _loops(self, keys: Mapping[Key, str]) -> tuple[StreamAxis, ...]:
-        """The loops over the keys: in chunks along all axes, or in runs along the last."""
+    def _loops(self, keys: Mapping[Key, str], predicates: tuple[Form, ...]) -> tuple[StreamAxis, ...]:
+        """The loops over the keys that some query of the tile may see: in chunks along all axes, or in runs
+        along the last."""
         count, step = len(keys), self.schedule.keys
         steps = spread(step, count) if self.schedule.flat else (*(1,) * (count - 1), step)
-        bounds = Bounds(self.lowering, self.env)
+        bounds = Bounds(self.lowering, self.env, tuple(keys))
         return tuple(
-            StreamAxis(name, *bounds.of(key), steps[i]) for i, (key, name) in enumerate(keys.items())
+            StreamAxis(name, *bounds.of(key, predicates), steps[i])
+            for i, (key, name) in enumerate(keys.items())
         )
 
     def _read(self, side: Side, keys: Mapping[Key, str], env: Env, there: Operand) -> Tile:

@@ -99,7 +99,7 @@ class Streaming(KeyStream[Attention]):
                 self._entries(domain, {}, self.env, inside, query, value), (), before, domain.term
             )
         keys = {key: lowering.coordinate(key.axis, f"{word_of(key.axis)}_key") for key in domain.keys}
-        axes = self._loops(keys)
+        axes = self._loops(keys, domain.predicates)
         carried = self._carried(before, domain.term)
         names, fold = tuple(self._names(carried, domain.term)), tuple(keys.values())
         lowering.open(fold)

@@ -70,7 +70,7 @@ class StreamingSum(KeyStream[StreamedSum]):
         match, builder, lowering = self.match, self.builder, self.lowering
         queries = [lowering.value(each.query, self.env, inside).value for each in match.inner]
         keys = {key: lowering.coordinate(key.axis, f"{word_of(key.axis)}_key") for key in match.keys}
-        axes = self._loops(keys)
+        axes = self._loops(keys, match.predicates)
         over = tuple(keys.values())
         states = [self._carried(each) for each in self.together]
         lowering.open(over)
