@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from . import circular_attention, convnext, first_call, union_attention
+from . import circular_attention, convnext, first_call, matrix_product, union_attention
 
 
 def main() -> None:
     circular_attention.main()
     union_attention.main()
     convnext.main()
+    matrix_product.main()
     first_call.main()
 
 

@@ -64,6 +64,7 @@ INLINE void clear_run(real *to, long n) {
   if (l < n && n >= LANES) store(to + n - LANES, vec{});
   else for (; l < n; l++) to[l] = 0;
 }
+constexpr long LINE = 64 / sizeof(real) > LANES ? 64 / sizeof(real) : LANES;   // of reals in a line of memory, or a vector
 // to[r][l] = from[r * by_row + l * by_lane] where first <= r < end and low <= l < high, and 0 elsewhere in `rows` and `width`; `row` is the
 // distance of rows in `to`. What lies `ahead` is asked for early: it is read next, and memory of another plane is not where hardware looks.
 template <class T> static __attribute__((noinline)) void fill(real *to, long row, const T *from, long by_row, long by_lane, long rows, long first, long end, long low, long high, long width, long ahead = 0) {
@@ -82,17 +83,23 @@ template <class T> static __attribute__((noinline)) void fill(real *to, long row
     }
     return;
   }
-  if (by_row == 1 && rows >= LANES)
-    for (; l + LANES <= high; l += LANES)
-      for (long r = 0; r < rows; r += LANES) {
-        if (r + LANES > rows) r = rows - LANES;
-        vec v[LANES];
+  if (by_row == 1 && rows >= LANES) {
+    const long low_whole = l;
+    for (long line = 0; line < rows; line += LINE)   // whole lines of memory, and few lines of `to` at a time
+      for (l = low_whole; l + LANES <= high; l += LANES) {
+        const T *at = from + l * by_lane + line;
+        if (line + LINE < rows) for (int i = 0; i < LANES; i++) __builtin_prefetch(at + i * by_lane + LINE);
+        for (long r = line; r < rows && r < line + LINE; r += LANES) {
+          const long q = r + LANES > rows ? rows - LANES : r;
+          vec v[LANES];
 #pragma GCC unroll 16
-        for (int i = 0; i < LANES; i++) v[i] = get(from + (l + i) * by_lane + r);
-        transpose(v);
+          for (int i = 0; i < LANES; i++) v[i] = get(from + (l + i) * by_lane + q);
+          transpose(v);
 #pragma GCC unroll 16
-        for (int i = 0; i < LANES; i++) store(to + (r + i) * row + l, v[i]);
+          for (int i = 0; i < LANES; i++) store(to + (q + i) * row + l, v[i]);
+        }
       }
+  }
   for (long r = 0; r < rows; r++)
     for (long i = l; i < high; i++) to[r * row + i] = real(from[r * by_row + i * by_lane]);
 }
@@ -110,6 +117,7 @@ template <class T> static __attribute__((noinline)) void drain(const real *from,
     for (; l + LANES <= count; l += LANES)
       for (long r = 0; r < rows; r += LANES) {
         if (r + LANES > rows) r = rows - LANES;
+        if (r % LINE == 0 && l + 2 * LANES <= count) for (int i = 0; i < LANES; i++) __builtin_prefetch(to + (l + LANES + i) * by_lane + r, 1);
         vec v[LANES];
 #pragma GCC unroll 16
         for (int i = 0; i < LANES; i++) v[i] = load(from + (r + i) * row + l);
