@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -29,6 +29,9 @@ from .compiled import Compiled
 from .precision import Like
 from .registry import DEVICES, Dims, Run, Tensors, operator, untraced
 from .shapes import Fakes
+
+if TYPE_CHECKING:
+    from ..compiler.residuals import Kept
 
 PLAIN = (Tensor, Parameter)
 """Tensors with memory of their own. Any other class (FakeTensor, DTensor ...) has its own idea of a call,
@@ -52,10 +55,12 @@ class Differentiable:
     """Call it as `Compiled.run`: all tensors by name; all results by name, updated buffers (under
     `update:NAME`) and whatever is not real or complex outside the graph.
 
-    Autocast changes no dtype (see `precision`), and is off inside.
+    Autocast changes no dtype (see `precision`), and is off inside. `kept` are the results that are there for
+    the gradient only, or also: a call that autograd watches runs a twin that has them.
     """
 
     compiled: Compiled
+    kept: tuple[Kept, ...] = ()
     names: tuple[str, ...] = field(init=False)
     outputs: tuple[str, ...] = field(init=False)
     results: tuple[str, ...] = field(init=False)
@@ -64,6 +69,7 @@ class Differentiable:
     """The names of the outputs that carry derivatives."""
     operator: Any = field(init=False, default=None, repr=False)
     _derived: dict[object, tuple[Differentiable, tuple[str, ...]]] = field(init=False, repr=False)
+    _twins: dict[object, Differentiable] = field(init=False, repr=False)
     _fakes: Fakes | None = field(init=False, default=None, repr=False)
 
     def __post_init__(self) -> None:
@@ -71,8 +77,13 @@ class Differentiable:
         self.names = tuple(declaration.leaf.name for declaration in program.declarations)
         self.outputs = tuple(output.name for output in program.outputs)
         self.results = tuple(result.key for result in results(program))
-        self.smooth = tuple(output.name for output in program.outputs if output.value.kind in SMOOTH)
-        self._derived = {}
+        extra = {each.result for each in self.kept if each.result.startswith("kept.")}
+        self.smooth = tuple(
+            output.name
+            for output in program.outputs
+            if output.value.kind in SMOOTH and output.name not in extra
+        )
+        self._derived, self._twins = {}, {}
 
     @property
     def name(self) -> str:
@@ -101,8 +112,38 @@ class Differentiable:
         return self._eager(given)
 
     def _eager(self, given: Sequence[Tensor]) -> dict[str, Tensor]:
-        made = self.record(self.launch, given) if _watched(given) else self.launch(*given)
-        return dict(zip(self.results, made, strict=True))
+        if not _watched(given):
+            return dict(zip(self.results, self.launch(*given), strict=True))
+        call = self.keeping(given)
+        made = dict(zip(call.results, call.record(call.launch, given), strict=True))
+        return {name: made[name] for name in self.results}
+
+    def keeping(self, tensors: Sequence[Tensor]) -> Differentiable:
+        """What runs in place of this where a gradient may be asked for: it keeps what that reads."""
+        own = self.compiled
+        wrt = tuple(name for name, each in zip(self.names, tensors, strict=True) if each.requires_grad)
+        if not wrt or own.derived or own.recompute == "all":
+            return self
+        key = wrt if own.recompute == "none" else None
+        if key not in self._twins:
+            with COMPILING:
+                if key not in self._twins:
+                    self._twins[key] = self._twin(wrt)
+        return self._twins[key]
+
+    def _twin(self, wrt: Sequence[str]) -> Differentiable:
+        own, programs = self.compiled, derivatives()
+        reverse = None
+        if own.recompute == "none":
+            reverse = programs.gradient(programs.apart(replace(own.program, updates=())), wrt)
+        program, kept = programs.keep(own.program, own.recompute, reverse)
+        if not kept:
+            return self
+        added = tuple(each.result for each in kept if each.result.startswith("kept."))
+        compiled = Compiled(
+            program, own.backend, own.dtype, own.on_unfused, own.derived, own.like, own.recompute, added
+        )
+        return Differentiable(compiled if added else own, kept)
 
     def _traced(self, given: Sequence[Tensor]) -> dict[str, Tensor]:
         self.registered()
@@ -162,17 +203,34 @@ class Differentiable:
         given = dict(zip(self.names, tensors, strict=True)) | dict(zip(names, directions, strict=True))
         return list(derived(given).values())
 
+    def recovered(
+        self, wrt: Sequence[str], outputs: Sequence[str], tensors: Sequence[Tensor],
+        kept: Sequence[Tensor], cotangents: Sequence[Tensor],
+    ) -> list[Tensor]:  # fmt: skip
+        """The gradient for `wrt`, from what the call kept. It can not be derived again."""
+        key = ("recovered", tuple(wrt), tuple(outputs))
+        if key not in self._derived:
+            with COMPILING:
+                if key not in self._derived:
+                    self._derived[key] = self._derive(gradient, wrt, outputs, self.kept)
+        derived, names = self._derived[key]
+        given = dict(zip(self.names, tensors, strict=True))
+        given |= {each.declaration.leaf.name: tensor for each, tensor in zip(self.kept, kept, strict=True)}
+        given |= zip([name for name in names if name not in given], cotangents, strict=True)
+        return list(derived({name: given[name] for name in derived.names}).values())
+
     def _derive(
-        self, derive: Derive, wrt: Sequence[str], outputs: Sequence[str]
+        self, derive: Derive, wrt: Sequence[str], outputs: Sequence[str], kept: tuple[Kept, ...] = ()
     ) -> tuple[Differentiable, tuple[str, ...]]:
-        """The derived program, and the names of the inputs that it adds."""
+        """The derived program, in terms of what is `kept`, and the names of the inputs that it adds."""
         own = self.compiled
-        kept = tuple(each for each in own.program.outputs if each.name in outputs)
+        asked = tuple(each for each in own.program.outputs if each.name in outputs)
         programs = derivatives()
-        program = derive(programs.apart(replace(own.program, outputs=kept, updates=())), wrt)
+        program = derive(programs.apart(replace(own.program, outputs=asked, updates=())), wrt)
+        program = programs.from_kept(program, kept) if kept else program
         names = tuple(each.name for each in program.outputs)
         like = tuple(zip(names, wrt, strict=True)) if derive is gradient else self._like(outputs, names)
-        compiled = Compiled(program, own.backend, own.dtype, own.on_unfused, derived=True, like=like)
+        compiled = Compiled(program, own.backend, own.dtype, own.on_unfused, True, like, own.recompute)
         made = Differentiable(compiled)
         return made, tuple(each.leaf.name for each in programs.added(own.program, program))
 
@@ -283,7 +341,8 @@ class _Call(Function):
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensors) -> None:
         program, _, *tensors = inputs
         ctx.program = program
-        ctx.save_for_backward(*tensors)
+        places = {name: place for place, name in enumerate(program.results)}
+        ctx.save_for_backward(*tensors, *(output[places[each.result]] for each in program.kept))
         ctx.save_for_forward(*tensors)
         ctx.set_materialize_grads(False)
         rough = [
@@ -302,8 +361,13 @@ class _Call(Function):
             if cotangent is not None and name in program.smooth
         }
         found: list[Tensor] = []
-        if wrt and given:
-            found = program.derivative(gradient, wrt, tuple(given), ctx.saved_tensors, tuple(given.values()))
+        count = len(program.names)
+        saved = ctx.saved_tensors
+        tensors, kept = saved[:count], saved[count:]
+        if wrt and given and kept and not torch.is_grad_enabled():
+            found = program.recovered(wrt, tuple(given), tensors, kept, tuple(given.values()))
+        elif wrt and given:
+            found = program.derivative(gradient, wrt, tuple(given), tensors, tuple(given.values()))
         gradients = dict(zip(wrt, found, strict=False))
         return (None, None, *(gradients.get(name) for name in program.names))
 
@@ -314,8 +378,9 @@ class _Call(Function):
         given = {name: direction for name, direction in pairs if direction is not None}
         found: list[Tensor] = []
         if given:
+            tensors = ctx.saved_tensors[: len(program.names)]
             directions = tuple(given.values())
-            found = program.derivative(tangent, tuple(given), program.smooth, ctx.saved_tensors, directions)
+            found = program.derivative(tangent, tuple(given), program.smooth, tensors, directions)
         pushed = dict(zip(program.smooth, found, strict=False))
         return tuple(pushed.get(name) for name in program.results)
 

@@ -17,7 +17,15 @@ from torch import Tensor
 from ..dsl.canonical import canonical
 from ..dsl.check import check_sizes
 from ..dsl.errors import CompilerFault
-from ..dsl.mistakes import AbsentOutput, NotFused, UnknownArgument, UnknownBackend, WrongDevice, WrongDtype
+from ..dsl.mistakes import (
+    AbsentOutput,
+    InvalidArgument,
+    NotFused,
+    UnknownArgument,
+    UnknownBackend,
+    WrongDevice,
+    WrongDtype,
+)
 from ..dsl.ops import Kind
 from ..dsl.position import place_of_call
 from ..dsl.program import BATCH, Axis, Declaration, Form, Program
@@ -26,7 +34,18 @@ from ..dsl.sizes import Binder, expand_batch
 from . import assembler, reference
 from .cache import COMPILING, digest, machine_digest, optimisation, read_index, sources_digest, write_index
 from .executable import LARGE, Call, Executable, unpack
-from .precision import STORED, Like, Precision, called, dtype_of, precision, promoted, reals, result_reals
+from .precision import (
+    NARROW,
+    STORED,
+    Like,
+    Precision,
+    called,
+    dtype_of,
+    precision,
+    promoted,
+    reals,
+    result_reals,
+)
 from .shapes import bound
 
 if TYPE_CHECKING:
@@ -34,6 +53,7 @@ if TYPE_CHECKING:
 
 BackendName = Literal["reference", "cpp", "triton"]
 OnUnfused = Literal["warn", "error", "quiet"]
+Recompute = Literal["auto", "all", "none"]
 
 MOST_PREPARED = 4096
 """How many shapes of call are remembered."""
@@ -65,8 +85,8 @@ class Compiled:
 
     `derived` programs (gradients) are total by construction; of any other one the sizes of a call
     decide what its check left open. `dtype` is that of the results, where a call has to have one (see
-    `precision`); the results named in `like` have that of a tensor. Raises PlaitError for whatever does
-    not fit.
+    `precision`); the results named in `like` have that of a tensor, those in `wide` that of the computation.
+    `recompute` says what a call keeps for its gradient. Raises PlaitError for whatever does not fit.
     """
 
     program: Program
@@ -75,6 +95,8 @@ class Compiled:
     on_unfused: OnUnfused = "warn"
     derived: bool = False
     like: Like = ()
+    recompute: Recompute = "auto"
+    wide: tuple[str, ...] = ()
     _binder: Binder | None = field(default=None, repr=False)
     _assemblers: dict[object, Assembler] = field(default_factory=dict, repr=False)
     _executables: dict[object, Executable] = field(default_factory=dict[object, Executable], repr=False)
@@ -88,6 +110,11 @@ class Compiled:
             raise UnknownBackend(
                 f"there is no backend `{self.backend}`",
                 helps=["one of: reference, cpp, triton, or None to choose"],
+            )
+        if self.recompute not in ("auto", "all", "none"):
+            raise InvalidArgument(
+                f"`recompute` is {self.recompute!r}, and it is one of: auto, all, none",
+                helps=['"all" keeps nothing for the gradient, "none" computes no reduction again'],
             )
         if self.dtype is not None and self.dtype not in STORED:
             raise WrongDtype(
@@ -226,7 +253,8 @@ class Compiled:
             raise WrongDtype(
                 f"compiled for {self.dtype}, and the tensors are {common}", notes=[shown, *called()]
             )
-        return found, result_reals(self.program, found, common, self.like)
+        made = result_reals(self.program, found, common, self.like)
+        return found, made | {name: torch.float32 for name in self.wide if made[name] in NARROW}
 
     # --- preparing
 

@@ -23,7 +23,7 @@ from ..dsl.show import show
 from ..dsl.text_mixers import parse_mixers
 from .autograd import Differentiable
 from .cache import COMPILING
-from .compiled import BackendName, Compiled, OnUnfused
+from .compiled import BackendName, Compiled, OnUnfused, Recompute
 from .fill import declared_tensors, filled
 from .precision import NARROW
 from .registry import Shelf, untraced
@@ -79,6 +79,7 @@ class Plans:
     given: Mapping[str, object]
     backend: BackendName | None
     on_unfused: OnUnfused
+    recompute: Recompute = "auto"
     made: Shelf = field(default_factory=Shelf, repr=False)
 
     @untraced
@@ -88,7 +89,9 @@ class Plans:
             if not hasattr(self.made, _choice(mode, without)):
                 program = self.source.program(mode=mode, without=without, **self.given)
                 same = (plan for plan in vars(self.made).values() if plan.program == program)
-                compiled = Compiled(program, self.backend, on_unfused=self.on_unfused)
+                compiled = Compiled(
+                    program, self.backend, on_unfused=self.on_unfused, recompute=self.recompute
+                )
                 setattr(self.made, _choice(mode, without), next(same, None) or _plan(program, compiled))
         return True
 
@@ -114,7 +117,7 @@ class Plans:
     def __reduce__(self) -> tuple[object, ...]:
         """As text, so that a pickle holds no code of the author and no axis of this process."""
         texts = {choice: show(self.plan(*choice).program) for choice in self.choices()}
-        return Plans, (Texts(texts), self.optional, {}, self.backend, self.on_unfused)
+        return Plans, (Texts(texts), self.optional, {}, self.backend, self.on_unfused, self.recompute)
 
 
 def _choice(mode: str, without: Path) -> str:
@@ -255,6 +258,7 @@ def make_module(
     *,
     backend: BackendName | None = None,
     on_unfused: OnUnfused = "warn",
+    recompute: Recompute = "auto",
     given: Mapping[str, object] | None = None,
     explainer: Callable[[Compiled], object] | None = None,
     dtype: torch.dtype | None = None,
@@ -269,7 +273,7 @@ def make_module(
     """
     optional = source.definition.arguments.optional if isinstance(source, Mixer) else ()
     single = _Single(source) if isinstance(source, Program) else source
-    plans = Plans(single, optional, dict(given or {}), backend, on_unfused)
+    plans = Plans(single, optional, dict(given or {}), backend, on_unfused, recompute)
     module = PlaitModule(plans, explainer)
     for mode in MODES:
         plans.prepare(mode, ())

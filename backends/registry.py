@@ -54,6 +54,16 @@ class Operation(Protocol):
         """What `launch` would give, without values."""
         ...
 
+    @property
+    def operator(self) -> Overload: ...
+    def registered(self) -> bool:
+        """Make the operator."""
+        ...
+
+    def keeping(self, tensors: Sequence[Tensor]) -> Operation:
+        """What runs in its place where a gradient may be asked for: it has more results."""
+        ...
+
     def record(self, run: Run, tensors: Sequence[Tensor]) -> Tensors:
         """`run(*tensors)` in the graph of autograd."""
         ...
@@ -145,13 +155,23 @@ def _differentiated(operation: Operation, overload: Overload, keyset: Any, tenso
             made = overload.redispatch(below_keys, *tensors)
         return (made,) if len(operation.results) == 1 else made
 
+    def beside(*tensors: Tensor) -> Tensors:
+        with torch._C._AutoDispatchBelowAutograd():
+            made = twin.operator.redispatch(below_keys, *tensors)
+        return (made,) if len(twin.results) == 1 else made
+
     if _has_tangent(tensors):
         raise _eager_only(operation, "forward mode")
     if not torch.is_grad_enabled() or not any(tensor.requires_grad for tensor in tensors):
         return below(*tensors)
     if torch._C._are_functorch_transforms_active():
         raise _eager_only(operation, "the gradient of torch.func")
-    return operation.record(below, tensors)
+    twin = operation.keeping(tensors)
+    if twin is operation:
+        return operation.record(below, tensors)
+    twin.registered()
+    made = dict(zip(twin.results, twin.record(beside, tensors), strict=True))
+    return tuple(made[name] for name in operation.results)
 
 
 def _eager_only(operation: Operation, what: str) -> NotYet:

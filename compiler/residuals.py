@@ -1,0 +1,158 @@
+"""What a call keeps for its gradient, and the gradient in terms of that.
+
+    auto    what streaming kernels give anyway: their results, and the log-sum-exp of their scores
+    none    beside that, every reduction of the program that the gradient reads (scores too)
+    all     nothing: the gradient computes all from the inputs again
+
+A gradient reads a kept value in place of computing it. Where the value of a sum is known, a sum over two
+axes is taken in the other order (language.md section 4: reorder reductions, pull a factor):
+
+    sum[m](p * sum[e](g * v)) = sum[e](g * sum[m](p * v)) = sum[e](g * o)
+
+Only values that are present everywhere are kept. The gradient in these terms takes what is kept for
+constants, so it is never derived again: second derivatives start from the gradient of the inputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from ..dsl.program import BATCH, Declaration, Form, Leaf, Map, Output, Piece, Program, Reduce, walk
+from .attention_family import Attention, match_attention
+from .conditions import Conditions, optional_leaves
+from .contraction import factors_of
+from .rewrite import substitute
+from .simplify import Rewriter, rewrite_program
+from .sum_family import StreamedSum, match_sum
+from .total import Totality
+
+Recompute = Literal["auto", "all", "none"]
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A value that a call keeps: the result that holds it, and the input by which the gradient takes it."""
+
+    form: Form
+    result: str
+    declaration: Declaration
+
+
+def keep(
+    program: Program, recompute: Recompute, reverse: Program | None = None
+) -> tuple[Program, tuple[Kept, ...]]:
+    """The program with a result for each value that is kept, and these. `reverse` is its gradient, which
+    `recompute="none"` asks what it reads."""
+    if recompute == "all":
+        return program, ()
+    total = Totality(program)
+    wanted = dict.fromkeys(form for form in _streamed(program) if total.of(form))
+    if recompute == "none" and reverse is not None:
+        read = {form for form in reverse.forms if isinstance(form, Reduce) and _varies(form)}
+        wanted |= dict.fromkeys(form for form in program.forms if form in read and total.of(form))
+    outputs = {each.value: each for each in reversed(program.outputs)}
+    kept: list[Kept] = []
+    added: list[Output] = []
+    for form in wanted:
+        output = outputs.get(form)
+        if output is None:
+            output = Output(f"kept.{len(added)}", form, tuple((axis,) for axis in form.axes))
+            added.append(output)
+        kept.append(Kept(form, output.name, _declaration(output)))
+    if not added:
+        return program, tuple(kept)
+    return replace(program, outputs=(*program.outputs, *added)), tuple(kept)
+
+
+def _declaration(output: Output) -> Declaration:
+    over = tuple(axis for item in output.items for axis in item)
+    name = f"kept.{output.name.removeprefix('kept.')}"
+    return Declaration(Leaf("input", name, over, output.value.kind), output.items)
+
+
+def _streamed(program: Program) -> Iterator[Form]:
+    """The results of streams and the normalisers of their weights."""
+    for form in program.forms:
+        if form.kind != "real" or not isinstance(form, Reduce | Map):
+            continue
+        match = match_attention(form)
+        if isinstance(match, Attention):
+            yield from (match.normaliser, form)
+        elif isinstance(match_sum(form), StreamedSum):
+            yield form
+
+
+def _varies(form: Form) -> bool:
+    """Whether a value depends on more than parameters."""
+    leaves = [each for each in walk((form,)) if isinstance(each, Leaf)]
+    return form.kind == "real" and any(leaf.role != "parameter" for leaf in leaves)
+
+
+def from_kept(reverse: Program, kept: tuple[Kept, ...]) -> Program:
+    """A gradient that reads what is kept, as inputs after its own."""
+    known = {_key(each.form): each.form for each in kept if isinstance(each.form, Reduce)}
+    rule = Reordered({key: form for key, form in known.items() if key is not None})
+    conditions = Conditions(optional_leaves(reverse))
+    made = rewrite_program(reverse, Rewriter({Reduce: (rule,)}, conditions))
+    leaves: dict[Form, Form] = {each.form: each.declaration.leaf for each in kept}
+    made = rewrite_program(made, lambda form: substitute(form, leaves))
+    read = {form for form in made.forms if isinstance(form, Leaf)}
+    inputs = tuple(each.declaration for each in kept if each.declaration.leaf in read)
+    names = tuple((name, form) for name, form in made.names if form not in read)
+    return replace(made, inputs=(*made.inputs, *inputs), names=names)
+
+
+Known = tuple[frozenset[Form], frozenset[object]]
+
+
+def _key(form: Form) -> Known | None:
+    """A plain sum of products by its factors and its axes."""
+    if not isinstance(form, Reduce) or form.op != "sum" or len(form.pieces) != 1:
+        return None
+    factors = factors_of(form.pieces[0].value)
+    if len(set(factors)) != len(factors):
+        return None
+    return frozenset(factors), frozenset(form.pieces[0].axes)
+
+
+@dataclass(frozen=True, slots=True)
+class Reordered:
+    """sum[m](p * sum[e](g * v)) -> sum[e](g * o), where o = sum[m](p * v) is known."""
+
+    known: Mapping[Known, Form]
+
+    def __call__(self, form: Form, conditions: Conditions) -> Form | None:
+        if not isinstance(form, Reduce) or form.op != "sum" or len(form.pieces) != 1:
+            return None
+        piece = form.pieces[0]
+        factors = factors_of(piece.value)
+        for i, each in enumerate(factors):
+            inner = (
+                each.pieces[0]
+                if isinstance(each, Reduce) and each.op == "sum" and len(each.pieces) == 1
+                else None
+            )
+            if inner is None:
+                continue
+            made = self._swapped(piece, (*factors[:i], *factors[i + 1 :]), inner)
+            if made is not None:
+                return made
+        return None
+
+    def _swapped(self, outer: Piece, others: tuple[Form, ...], inner: Piece) -> Form | None:
+        over, free = set(outer.axes), set(inner.axes)
+        parts = factors_of(inner.value)
+        moved = tuple(each for each in parts if set(each.axes) & over)
+        fixed = tuple(each for each in parts if not set(each.axes) & over)
+        if not fixed or BATCH in free or any(set(each.axes) & free for each in others):
+            return None
+        factors = (*others, *moved)
+        form = self.known.get((frozenset(factors), frozenset(outer.axes)))
+        if form is None or len(set(factors)) != len(factors) or not free <= set(form.axes):
+            return None
+        product = form
+        for each in fixed:
+            product = Map("mul", (each, product))
+        return Reduce("sum", (Piece(product, inner.axes),))
