@@ -126,6 +126,7 @@ def visible(writer: Writer, sides: list[Side]) -> tuple[Form | None, bool]:
         build.apply("le", build.apply("abs", one.offset), reach),
         build.apply("eq", build.apply("mod", one.offset, reach), Const(0)),
         build.apply("eq", one.offset, other.offset),
+        build.apply("le", *(build.apply("floordiv", x, reach) for x in (one.key, Coordinate(one.query)))),
     ]
     others = [
         build.apply("lt", one.offset, Const(0)),

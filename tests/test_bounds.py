@@ -7,9 +7,13 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import product
 
 import pytest
+import torch
+from torch import Tensor
 
+from agreement import agree, run_on
 from plait import parse
 from plait.compiler.derive import gradient
+from plait.compiler.interpret import interpret
 from plait.compiler.kernel import Dot, Kernel, Stream
 from plait.compiler.pipeline import Planned, plan_program, write_kernels
 from plait.compiler.schedule import Schedule, StreamSchedule, cpu_tiles
@@ -204,6 +208,32 @@ def test_loops_along_one_axis(name: str, schedule: StreamSchedule) -> None:
 def test_loops_along_two_axes(name: str, schedule: StreamSchedule) -> None:
     text, seen = TWO[name]
     check(text, seen, (SIZES["h"], SIZES["w"]), schedule)
+
+
+VALUES = ("stair", "blocks", "either side", "grouped queries", "causal documents", "diamond", "half a window")
+
+
+def drawn(made: Program) -> dict[str, Tensor]:
+    """A tensor for every input and parameter."""
+    sizes, generator = sizes_of(made), torch.Generator().manual_seed(11)
+    found: dict[str, Tensor] = {}
+    for declaration in made.declarations:
+        leaf = declaration.leaf
+        shape = [evaluate_size(size(axis), sizes) for axis in leaf.over]
+        found[leaf.name] = (
+            torch.randn(shape, generator=generator, dtype=torch.float64)
+            if leaf.kind == "real"
+            else torch.randint(0, 3, shape, generator=generator)
+        )
+    return found
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_values(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PLAIT_CXX_LEVEL", "-O1")
+    made = parse({**ONE, **TWO}[name][0]).program()
+    given = drawn(made)
+    agree(run_on("cpp", made, given), interpret(made, given), torch.float64)
 
 
 MEMORY = f"""
