@@ -24,6 +24,7 @@ from .fuse import Fusion
 from .join import join
 from .kernel import RealType
 from .loops import loops_kernel
+from .outlets import under_own_names
 from .plan import Group, Plan, Stored
 from .schedule import Schedule
 from .simplify import simplify
@@ -58,6 +59,11 @@ def _simplify(state: State) -> object:
 
 def _count(state: State) -> object:
     state.program = count_by_sizes(state.program)
+    return state.program
+
+
+def _name(state: State) -> object:
+    state.program = under_own_names(state.program)
     return state.program
 
 
@@ -102,6 +108,7 @@ class Step:
 STEPS: tuple[Step, ...] = (
     Step("simplify", _simplify),
     Step("count", _count),
+    Step("name", _name),
     Step("to_fx", _to_fx, _check_graph),
     Step("fuse", _fuse, _check_fused),
     Step("join", _join, _check_fused),

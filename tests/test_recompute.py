@@ -1,0 +1,229 @@
+"""What a call keeps for its gradient: which kernels a step takes, that results do not depend on it, in which
+memory, and that second derivatives are right with it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import Tensor
+from torch.autograd import gradcheck, gradgradcheck
+
+import plait
+from plait import PlaitError, parse
+from plait.compiler.derive import gradient
+from plait.compiler.interpret import interpret
+from plait.compiler.pipeline import plan_program
+from plait.compiler.residuals import from_kept, keep
+from plait.dsl.program import Program
+from plait.dsl.sizes import expand_batch
+from tree import ROOT
+
+CIRCULAR = """
+mixer circular(q[..., h, w, d], k[..., h, w, d], v[..., h, w, d]; radius = 3) -> o[..., h, w, d]:
+  near dh, dw: radius
+  s = sum[d](q * k[h+dh, w+dw]) * size(d) ** -0.5
+  p = softmax[dh, dw | dh*dh + dw*dw < radius*radius](s)
+  o = sum[dh, dw](p * v[h+dh, w+dw])
+"""
+
+DENSE = """
+mixer dense(q[b, n, d], k[b, m, d], v[b, m, e]) -> o[b, n, e]:
+  s = sum[d](q * k) * size(d) ** -0.5
+  p = softmax[m](s)
+  o = sum[m](p * v)
+"""
+
+CAUSAL = """
+mixer causal(q[b, t, d], k[b, t, d], v[b, t, d]) -> o[b, t, d]:
+  like s: t
+  e = sum[d](q * k[t: s])
+  p = softmax[s | s <= t](e)
+  o = sum[s](p * v[t: s])
+"""
+
+GROUPED = """
+mixer grouped(q[b, m, t, d], k[b, n, t, d], v[b, n, t, d]) -> o[b, m, t, d]:
+  like s: t
+  require size(m) == size(n) * 2
+  e = sum[d](q * k[n: m // 2, t: s])
+  o = sum[s](softmax[s](e) * v[n: m // 2, t: s])
+"""
+
+PROJECTED = """
+mixer projected(x[b, t, c]) -> y[b, t, c]:
+  axis d: 5
+  like s: t
+  param wq[d, c]
+  param wk[d, c]
+  param wv[d, c]
+  param w[c, d]
+  q = sum[c](x * wq)
+  k = sum[c](x * wk)
+  v = sum[c](x * wv)
+  p = softmax[s | abs(s - t) < 3](sum[d](q * k[t: s]))
+  y = x + sum[d](sum[s](p * v[t: s]) * w)
+"""
+
+
+def planned(text: str, recompute: str) -> tuple[list[int], list[str]]:
+    """How many results each kernel of the forward call and of the gradient has, and their families."""
+    program = parse(text).program()
+    reverse = gradient(program)
+    kept_program, kept = keep(program, recompute, reverse)  # pyright: ignore[reportArgumentType]
+    counts: list[int] = []
+    families: list[str] = []
+    for each in (kept_program, from_kept(reverse, kept)):
+        for group in plan_program(expand_batch(each, 1), verify=True).plan.groups:
+            counts.append(len(group.results))
+            families.append(group.family)
+    return counts, families
+
+
+@pytest.mark.parametrize("text", [CIRCULAR, DENSE, CAUSAL], ids=["circular", "dense", "causal"])
+def test_a_step_of_attention_is_four_kernels(text: str) -> None:
+    """The result with its log-sum-exp; sum[d](g * o); dq; dk with dv."""
+    assert planned(text, "auto") == ([2, 1, 1, 2], ["stream", "tiles", "sum", "sum"])
+
+
+def test_without_kept_values_statistics_stream_too() -> None:
+    """The log-sum-exp and sum[s](p * dp), then dq, then dk with dv."""
+    assert planned(CIRCULAR, "all") == ([1, 1, 1, 1, 2], ["stream", "sum", "sum", "sum", "sum"])
+
+
+def test_scores_are_kept_on_demand() -> None:
+    program = parse(DENSE).program()
+    made, kept = keep(program, "none", gradient(program))
+    assert [[axis.name for axis in each.form.axes] for each in kept] == [
+        ["b", "n"],
+        ["b", "n", "e"],
+        ["b", "n", "m"],
+    ]
+    assert len(made.outputs) == 3
+
+
+SIZES = {
+    "circular": (CIRCULAR, [dict.fromkeys("qkv", s) for s in ((2, 1, 1, 1), (1, 5, 9, 3), (2, 9, 33, 17))]),
+    "dense": (
+        DENSE,
+        [
+            {"q": (b, n, d), "k": (b, m, d), "v": (b, m, e)}
+            for b, n, m, d, e in ((1, 1, 1, 1, 1), (2, 7, 65, 3, 5), (1, 67, 13, 16, 8))
+        ],
+    ),
+    "causal": (CAUSAL, [dict.fromkeys("qkv", s) for s in ((1, 1, 1), (2, 71, 5), (1, 13, 16))]),
+    "grouped": (GROUPED, [{"q": (2, 4, 11, 3), "k": (2, 2, 11, 3), "v": (2, 2, 11, 3)}]),
+    "projected": (
+        PROJECTED,
+        [{"x": (2, 9, 4), "wq": (5, 4), "wk": (5, 4), "wv": (5, 4), "w": (4, 5)}],
+    ),
+}
+
+
+def tensors(shapes: dict[str, tuple[int, ...]], dtype: torch.dtype = torch.float64) -> dict[str, Tensor]:
+    """Of every sort of strides: contiguous, transposed, sliced."""
+    random = torch.Generator().manual_seed(len(str(shapes)))
+    made: dict[str, Tensor] = {}
+    for place, (name, shape) in enumerate(shapes.items()):
+        given = torch.randn(*shape[:-1], shape[-1] * 2, dtype=dtype, generator=random)
+        each = given[..., ::2] if place % 3 == 1 else given[..., : shape[-1]]
+        each = each.mT.contiguous().mT if place % 3 == 2 else each
+        made[name] = each.requires_grad_()
+    return made
+
+
+def gradients(program: Program, given: dict[str, Tensor], **options: str) -> tuple[list[Tensor], Tensor]:
+    out = plait.compile(program, backend="cpp", **options)(**given)  # pyright: ignore[reportArgumentType]
+    g = torch.linspace(-1.0, 1.0, out.numel(), dtype=out.dtype).reshape(out.shape)
+    return list(torch.autograd.grad(out, list(given.values()), g)), g
+
+
+@pytest.mark.parametrize("recompute", ["auto", "all", "none"])
+@pytest.mark.parametrize("name", SIZES)
+def test_gradients_do_not_depend_on_what_is_kept(name: str, recompute: str) -> None:
+    text, cases = SIZES[name]
+    program = parse(text).program()
+    reverse = gradient(program)
+    for shapes in cases:
+        given = tensors(shapes)
+        found, g = gradients(program, given, recompute=recompute)
+        values = {each: tensor.detach() for each, tensor in given.items()}
+        wanted = interpret(reverse, values | {f"cot.{program.outputs[0].name}": g})
+        for each, expected in zip(found, wanted.values(), strict=True):
+            assert torch.allclose(each, expected, rtol=1e-11, atol=1e-12), (shapes, recompute)
+
+
+@pytest.mark.parametrize("recompute", ["auto", "none"])
+def test_second_derivatives_start_from_the_inputs(recompute: str) -> None:
+    call = plait.compile(parse(CIRCULAR).program(radius=2), backend="cpp", recompute=recompute)  # pyright: ignore[reportArgumentType]
+    given = [torch.randn(2, 3, 2, dtype=torch.float64).requires_grad_() for _ in range(3)]
+    assert gradcheck(call, given)
+    assert gradgradcheck(call, given, fast_mode=True)
+
+
+def test_bits_do_not_depend_on_threads() -> None:
+    program = parse(CIRCULAR).program()
+    given = tensors(dict.fromkeys("qkv", (3, 19, 23, 8)), torch.float32)
+    found = [gradients(program, given)[0]]
+    threads = torch.get_num_threads()
+    try:
+        for count in (1, 2, 5):
+            torch.set_num_threads(count)
+            found.append(gradients(program, given)[0])
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(a, b) for each in found[1:] for a, b in zip(found[0], each, strict=True))
+
+
+def test_narrow_tensors_keep_their_statistics_whole() -> None:
+    """Rounded to bfloat16, a log-sum-exp near 30 would be off by a tenth, and so would every weight."""
+    program = parse(DENSE).program()
+    given = {name: tensor.detach() for name, tensor in tensors(SIZES["dense"][1][1], torch.float32).items()}
+    given["q"], given["k"] = given["q"] * 6, given["k"] * 6
+    narrow = {name: each.bfloat16().requires_grad_() for name, each in given.items()}
+    wide = {name: each.detach().double().requires_grad_() for name, each in narrow.items()}
+    found, _ = gradients(program, narrow)
+    wanted, _ = gradients(program, wide)
+    for each, expected in zip(found, wanted, strict=True):
+        assert each.dtype == torch.bfloat16
+        assert (each.double() - expected).norm() < 0.02 * expected.norm()
+
+
+def test_what_recompute_may_be() -> None:
+    with pytest.raises(PlaitError, match="auto, all, none"):
+        plait.compile(parse(DENSE), recompute="some")  # pyright: ignore[reportArgumentType]
+
+
+MEMORY = """
+import json, torch, plait
+from plait import parse
+def peak():
+    return next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith("VmHWM"))
+def reset():
+    open("/proc/self/clear_refs", "w").write("5")
+call = plait.compile(parse(TEXT), backend="cpp")
+def step(size):
+    given = [torch.randn(4, size, size, 32, requires_grad=True) for _ in range(3)]
+    out = call(*given)
+    out.sum().backward()
+    return 7 * out.numel() * 4
+step(8)
+reset()
+before = peak()
+bytes = step(96)
+print(json.dumps({"extra": peak() - before, "inputs and outputs": bytes}))
+"""
+
+
+def test_the_memory_of_a_training_step() -> None:
+    """Inputs, the result and the gradients are there anyway; all that comes on top is less than as much again
+    (in scores it would be ten times as much)."""
+    source = f"TEXT = {CIRCULAR!r}\n{MEMORY}".replace("radius = 3", "radius = 8")
+    made = subprocess.run(
+        [sys.executable, "-c", source], capture_output=True, text=True, check=True, cwd=ROOT.parent
+    )
+    found = json.loads(made.stdout.splitlines()[-1])
+    assert found["extra"] < 2 * found["inputs and outputs"], found
