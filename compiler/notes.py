@@ -153,6 +153,9 @@ def schedule(kernel: Kernel) -> Iterator[tuple[str, str]]:
         yield "halo", halo
 
 
+ALONE = "one element at a time, because neither its result nor what it reduces has an axis for the lanes"
+
+
 def _grid(kernel: Kernel) -> str:
     wide = [axis for axis in kernel.grid if axis.tile > 1]
     single = [axis.name for axis in kernel.grid if axis.tile == 1 and axis.name not in kernel.lanes]
@@ -165,7 +168,7 @@ def _grid(kernel: Kernel) -> str:
         parts.append(f"rows of {', '.join(f'{axis.name} by {axis.tile}' for axis in rows)}")
     if not wide:
         across = [name for name in kernel.lanes if name not in {axis.name for axis in kernel.grid}]
-        parts.append(f"{', '.join(across)} in the lanes" if across else "one element at a time")
+        parts.append(f"{', '.join(across)} in the lanes" if across else ALONE)
     if single:
         parts.append(f"one by one {', '.join(single)}")
     return ", ".join(parts)
