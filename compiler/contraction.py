@@ -65,13 +65,13 @@ class Contraction:
         return tuple(axis for axis in own if axis in weights and axis not in others)
 
 
-def factors_of(form: Form) -> tuple[Form, ...]:
-    """The factors of a product, left to right."""
+def factors_of(form: Form, stored: Collection[Form] = ()) -> tuple[Form, ...]:
+    """The factors of a product, left to right; a stored one is one factor."""
     done: list[Form] = []
     stack = [form]
     while stack:
         each = stack.pop()
-        if isinstance(each, Map) and each.op == "mul":
+        if isinstance(each, Map) and each.op == "mul" and each not in stored:
             stack += reversed(each.args)
         else:
             done.append(each)
@@ -83,7 +83,7 @@ def contraction(form: Form, stored: Collection[Form]) -> Contraction | None:
     if not isinstance(form, Reduce) or form.op != "sum" or form.kind != "real" or len(form.pieces) != 1:
         return None
     over = set(form.pieces[0].axes)
-    factors = [each for each in factors_of(form.pieces[0].value) if over & set(each.axes)]
+    factors = [each for each in factors_of(form.pieces[0].value, stored) if over & set(each.axes)]
     if len(factors) < 2:
         return None
     return Contraction(form, tuple(Factor(each, _weight(each, stored)) for each in factors))

@@ -8,11 +8,11 @@ what does not depend on the latter stands before their stream.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from ..dsl.build import low, size
-from ..dsl.program import At, Axis, Coordinate, Form, Reduce, children
+from ..dsl.program import At, Axis, Coordinate, Form, Map, Otherwise, Reduce, When, children
 from .contraction import contraction, epilogue, is_fixed, is_product, reduced_axes
 
 Place = object
@@ -57,6 +57,8 @@ class TileGroup:
         reason = self.why_stored(form)
         if not reason and isinstance(form, Reduce):
             reason = self._again(form, places, grid)
+        elif not reason and isinstance(form, Map):
+            reason = self._made_of_again(form, places, grid)
         if reason:
             self.found[form] = reason
             return []
@@ -73,6 +75,24 @@ class TileGroup:
         if lost:
             return f"a {form.op} would be computed again for every {', '.join(lost)}"
         return ""
+
+    def _made_of_again(self, form: Map, places: Places, grid: frozenset[Axis]) -> str:
+        """Why a value is stored in place of the reductions that it is made of: each would be stored, it has no
+        more entries than they, and what it makes of them would be made again at every reader."""
+        if None in (places[axis] for axis in form.axes):
+            return ""
+        why = ""
+        for below in _pointwise_in(form):
+            if isinstance(below, When | Otherwise | Reduce) and set(below.axes) != set(form.axes):
+                return ""
+            if isinstance(below, When) or self.why_stored(below) or below in self.found:
+                return ""
+            if isinstance(below, Reduce):
+                again = "" if self.shared(below, form) else self._again(below, places, grid)
+                if not again:
+                    return ""
+                why = again.replace(f"a {below.op} ", f"a {below.op} and what is made of it ")
+        return why
 
     def _below(self, form: Form, places: Places) -> list[tuple[Form, Places]]:
         """The operands of a form, and where their axes are."""
@@ -126,3 +146,16 @@ class TileGroup:
             inside[form] = None
             stack += children(form)
         return list(inside)
+
+
+def _pointwise_in(form: Map) -> Iterator[Form]:
+    """The values that a form is made of entry by entry, down to reductions, reads and leaves."""
+    stack: list[Form] = [form]
+    seen = set[Form]()
+    while stack:
+        each = stack.pop()
+        if each not in seen:
+            seen.add(each)
+            yield each
+            if isinstance(each, Map | When | Otherwise):
+                stack += children(each)

@@ -6,7 +6,7 @@ are zeros on the side that they belong to; the mask of the Dot keeps them from w
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..dsl.ops import Kind
@@ -168,10 +168,10 @@ class TileLowering(Lowering):
         return total
 
     def _reduced(self, form: Reduce, env: Env, guard: Operand) -> Tile:
-        scaled = pulled(form)
+        scaled = pulled(form, self.stored)
         if scaled is not None:
             if form == self.roles.streaming:
-                self.inner = factors_of(scaled)[0]
+                self.inner = factors_of(scaled, self.stored)[0]
             return self.value(scaled, env, guard)
         outer = self.builder.axes(tuple(env[axis] for axis in form.axes))
         across = self.roles.streaming is not None and form in (self.roles.streaming, self.inner)
@@ -287,7 +287,7 @@ class TileLowering(Lowering):
         self, piece: Piece, env: Env, guard: Operand, over: tuple[str, ...], init: Operand | None
     ) -> Tile | None:
         """A sum of products as a Dot, where one side has no lanes, and rows beside what is summed."""
-        factors = factors_of(piece.value)
+        factors = factors_of(piece.value, self.stored)
         if len(factors) < 2 or any(factor.kind != "real" for factor in factors):
             return None
         wide = tuple(axis for axis in over if self.is_wide(axis))
@@ -331,13 +331,13 @@ class TileLowering(Lowering):
         return Tile(value, present)
 
 
-def pulled(form: Reduce) -> Form | None:
+def pulled(form: Reduce, stored: Collection[Form]) -> Form | None:
     """sum[k](c * x) -> c * sum[k](x), for factors c without k; None where there is none."""
     if form.op != "sum" or form.kind != "real" or len(form.pieces) != 1:
         return None
     (piece,) = form.pieces
     over = set(piece.axes)
-    factors = factors_of(piece.value)
+    factors = factors_of(piece.value, stored)
     moving = [each for each in factors if over & set(each.axes)]
     fixed = [each for each in factors if not over & set(each.axes)]
     if not fixed or not moving or len({axis for each in moving for axis in each.axes} & over) < len(over):

@@ -181,6 +181,22 @@ def test_a_stream_stands_before_one_that_does_not_change_it() -> None:
         assert all(not isinstance(below, Stream) for each in streams for below in each.body)
 
 
+def test_what_is_stored_of_a_sum_is_what_is_made_of_it() -> None:
+    """Hidden units that every output reads are stored after their activation, which is computed once; a sum
+    that is read beside it is stored itself. The factors of an activation are no factors of the product."""
+    text = (
+        "mixer f(x[t, c]) -> y[t, o]:\n  axis e = 9\n  param u[e, c]\n  param v[o, e]\n"
+        "  z = sum[c](u * x)\n  a = 0.5 * z * (1 + erf(z))\n  y = sum[e](v * a)\n"
+    )
+    shapes = {"x": (5, 4), "u": (9, 4), "v": (7, 9)}
+    streamed = replace(SMALL, resident=0, streamed_outputs=False, halo=False)
+    activated, result = agrees(text, shapes, tiles=streamed).values()
+    assert any(isinstance(each, Let) and each.op == "erf" for each in activated.body)
+    assert {each.name for each in result.buffers} == {"v", "a", "y"}
+    both = text.replace("-> y[t, o]", "-> y[t, o], r[t]") + "  r = max[e](z)\n"
+    assert {"y", "r", "z"} == agrees(both, shapes, tiles=streamed).keys()
+
+
 def kernel(name: str) -> Kernel:
     """The one kernel of a program."""
     text, shapes = PROGRAMS[name]

@@ -49,7 +49,7 @@ def kernels(
     real: RealType = "float64",
 ) -> tuple[Planned, dict[str, Written]]:
     """The plan and the kernels of a program, everything checked on the way."""
-    planned = plan_program(program, verify=True)
+    planned = plan_program(program, outputs=tiles.streamed_outputs, verify=True)
     forms = [ground(form) for form in shape_forms(planned)]
     known = {axis: evaluate_size(form, sizes) for axis, form in zip(planned.shape_axes, forms, strict=True)}
     schedule = Schedule(1, StreamSchedule(8, 4, False), tiles)
