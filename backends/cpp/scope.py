@@ -200,7 +200,8 @@ class Scope:
         self.out.declare(statement.name)
 
     def _let(self, let: Let) -> Text | None:
-        if let.op == "select" and let.args[0] == self.visible and self.gate is not None:
+        lanes = self.layout.shape(let.name).lanes
+        if let.op == "select" and let.args[0] == self.visible and self.gate is not None and lanes:
             yes = self.operand(let.args[1])
             self.out.add(f"{VECTORS[let.kind]} {mangle(let.name)} = {widen(yes, let.kind, True)};")
             self.out.declare(let.name)
