@@ -17,9 +17,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 
-from ..dsl.program import At, Axis, Const, Coordinate, Form, Leaf, Map, Otherwise, Piece, Reduce, When, walk
+from ..dsl.program import At, Axis, Const, Form, Leaf, Map, Otherwise, Piece, Reduce, When, walk
 from .contraction import factors_of
-from .keys import Key, Side, Unfit, depends, indices_of, key_and_query, peel, side_of, solve
+from .keys import Key, Side, Unfit, depends, indices_of, itself, key_and_query, peel, side_of, solve
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,7 +253,7 @@ def _solved(axes: Sequence[Axis], reads: Sequence[Form]) -> tuple[Key, ...]:
     """The keys of a domain: an axis that moves no read is its own key."""
     moved = {axis for read in reads for index in indices_of(read).values() for axis in index.axes}
     keys = {key.over: key for key in solve([axis for axis in axes if axis in moved], reads)}
-    return tuple(keys.get(axis) or Key(axis, axis, Coordinate(axis), 1, Const(0)) for axis in axes)
+    return tuple(keys.get(axis) or itself(axis) for axis in axes)
 
 
 def _roles(

@@ -60,12 +60,17 @@ def key_and_query(dot: Reduce, over: set[Axis]) -> tuple[Form, Form, tuple[Axis,
 
 
 def solve(axes: Sequence[Axis], reads: Sequence[Form]) -> tuple[Key, ...]:
-    """For each reduced axis the read that it moves, solved for the axis that is read."""
+    """For each reduced axis the read that it moves, solved for the axis that is read. An axis that is read
+    at other steps than one, by indices of nothing but reduced axes, is its own key."""
     solved: dict[Axis, Key] = {}
+    apart: set[Axis] = set()
     for read in reads:
         for axis, index in indices_of(read).items():
             moved = [each for each in axes if each in index.axes]
             if not moved:
+                continue
+            if set(moved) == set(index.axes) and not _steps_by_one(index):
+                apart |= set(moved)
                 continue
             if len(moved) > 1:
                 raise Unfit(f"one index moves with several reduced axes: {', '.join(a.name for a in moved)}")
@@ -73,10 +78,24 @@ def solve(axes: Sequence[Axis], reads: Sequence[Form]) -> tuple[Key, ...]:
             known = solved.setdefault(moved[0], key)
             if known.index != index or known.axis.name != axis.name and _range(known.axis) != _range(axis):
                 raise Unfit(f"keys and values are read at different indices along `{axis.name}`")
-    missing = [axis.name for axis in axes if axis not in solved]
+    missing = [axis.name for axis in axes if axis not in solved and axis not in apart]
     if missing:
         raise Unfit(f"no read moves with the reduced axis {', '.join(f'`{name}`' for name in missing)}")
-    return tuple(solved[axis] for axis in axes)
+    return tuple(solved.get(axis) or itself(axis) for axis in axes)
+
+
+def itself(axis: Axis) -> Key:
+    """A reduced axis as its own key."""
+    return Key(axis, axis, Coordinate(axis), 1, Const(0))
+
+
+def _steps_by_one(index: Form) -> bool:
+    """Whether an index moves with one axis alone, by one."""
+    form = affine(index)
+    if form is None or len(form.coefficients) != 1:
+        return False
+    (coefficient,) = form.coefficients.values()
+    return coefficient in (Const(1), Const(-1))
 
 
 def _range(axis: Axis) -> tuple[Form, Form]:
@@ -113,7 +132,7 @@ def side_of(read: Form, keys: tuple[Key, ...], over: set[Axis], kinds: tuple[Kin
     indices = indices_of(read)
     solved = {key.index for key in keys}
     for axis, index in indices.items():
-        if set(index.axes) & over and index not in solved:
+        if index not in solved and set(index.axes) & over and not set(index.axes) <= over:
             raise Unfit(f"the index along `{axis.name}` mixes keys and queries")
     if value.kind not in kinds:
         raise Unfit(f"keys and values must be real, and one is {value.kind}")

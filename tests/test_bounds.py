@@ -126,6 +126,15 @@ TWO: Mapping[str, tuple[str, Seen]] = {
         over(" | (dh < 0) | ((dh == 0) & (dw <= 0))", WINDOW, "h + dh, w + dw"),
         lambda h, w, y, x: max(abs(y - h), abs(x - w)) <= 3 and (y < h or (y == h and x <= w)),
     ),
+    "neighbours": (
+        over(
+            "",
+            "  axis i, j: 5\n  require size(h) >= 5\n  require size(w) >= 5\n"
+            "  y = clamp(h - 2, 0, size(h) - 5)\n  x = clamp(w - 2, 0, size(w) - 5)",
+            "h: y + i, w: x + j",
+        ).replace("dh, dw", "i, j").replace("[y, x]", "[i, j]"),
+        lambda h, w, y, x: 0 <= y - min(max(h - 2, 0), 14) < 5 and 0 <= x - min(max(w - 2, 0), 18) < 5,
+    ),
 }  # fmt: skip
 """Programs over (h, w)."""
 

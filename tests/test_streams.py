@@ -133,3 +133,59 @@ def test_values_on_triton(process: Interpreting, name: str, odd: float | None) -
     given = tensors(name, odd)
     found = process.call(on_triton.run, PROGRAMS[name][0], given)
     agree(found, interpret(program(name), given), torch.float64)
+
+
+NEIGHBOURS = """
+mixer neighbours(q[b, h, w, d], k[b, h, w, d], v[b, h, w, d], far_k[b, n, d], far_v[b, n, d]; r = 3) -> o[b, h, w, d]:
+  axis i, j: r
+  span rh, rw: -r + 1, r
+  param table[rh, rw]
+  require size(h) >= r
+  require size(w) >= r
+  y = clamp(h - r // 2, 0, size(h) - r)
+  x = clamp(w - r // 2, 0, size(w) - r)
+  c = sum[d](q * k[h: y + i, w: x + j]) * size(d) ** -0.5 + table[rh: y + i - h, rw: x + j - w]
+  far = sum[d](q * far_k) * size(d) ** -0.5
+  top = lse[i, j; n](c, far)
+  o = sum[i, j; n](exp(c - top) * v[h: y + i, w: x + j], exp(far - top) * far_v)
+"""
+STRIDED = """
+mixer strided(q[b, t, d], k[b, t, d], v[b, t, e]) -> o[b, t, e]:
+  axis u: (size(t) + 2) // 3
+  o = sum[u](softmax[u](sum[d](q * k[t: 3*u])) * v[t: 3*u])
+"""
+FLAT = """
+mixer flat(q[b, t, d], k[b, n, d], v[b, n, e]) -> o[b, t, e]:
+  axis u: 3
+  axis x: size(n) // 3
+  o = sum[u, x](softmax[u, x](sum[d](q * k[n: u * size(x) + x])) * v[n: u * size(x) + x])
+"""
+LATTICE = """
+mixer lattice(q[b, t, d], k[b, h, w, d], v[b, h, w, e]) -> o[b, t, e]:
+  axis u: 3
+  axis x: 2
+  p = softmax[u, x](sum[d](q * k[h: 2*u + 1, w: 5 - 2*x]))
+  o = sum[u, x](p * v[h: 2*u + 1, w: 5 - 2*x]) otherwise 3
+"""
+KEYS = {"neighbours": NEIGHBOURS, "strided": STRIDED, "flat": FLAT, "lattice": LATTICE}
+SIZES = {"b": 2, "t": 11, "n": 13, "h": 5, "w": 7, "d": 4, "e": 3, "rh": 5, "rw": 5}
+
+
+def drawn(made: Program) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(5)
+    shapes = {each.leaf.name: [SIZES[axis.name] for axis in each.leaf.over] for each in made.declarations}
+    return {
+        name: torch.randn(shape, generator=generator, dtype=torch.float64) for name, shape in shapes.items()
+    }
+
+
+@pytest.mark.parametrize("name", KEYS)
+def test_keys_read_by_other_indices(process: Interpreting, name: str) -> None:
+    """Windows that stop at the border, and keys at steps other than one: no score is stored."""
+    made = parse(KEYS[name]).program()
+    plan = plan_program(made, verify=True).plan
+    assert [group.family for group in plan.groups] == ["stream"]
+    given = drawn(made)
+    want = interpret(made, given)
+    agree(run_on("cpp", made, given), want, torch.float64)
+    agree(process.call(on_triton.run, KEYS[name], given), want, torch.float64)
