@@ -52,9 +52,7 @@ def _assembled(runner: Runner) -> tuple[Assembler, Mapping[Axis, int], bool]:
 def kernels(runner: Runner) -> tuple[Built, ...]:
     """The built kernels of the last call, or those for example sizes."""
     assembler, sizes, example = _assembled(runner)
-    executable = (
-        assembler.executable(sizes, False) if example or runner.last is None else runner.last.executable
-    )
+    executable = assembler.executable(sizes) if example or runner.last is None else runner.last.executable
     return tuple(step.built for step in executable.steps if isinstance(step, Call))
 
 

@@ -19,9 +19,9 @@ from ..compiler.target import CpuTarget, this_cpu
 from ..compiler.written import Written
 from ..dsl.program import Axis, Form, Item, Leaf, Program, walk
 from ..dsl.size_forms import evaluate_size
-from . import triton_build
+from . import triton_build, triton_rounded
 from .cpp.produce import build as build_cpp
-from .executable import Built, Call, Executable, Result, Slot, ground, packs_of, shape_of
+from .executable import LARGE, Built, Call, Executable, Result, Slot, ground, packs_of, shape_of
 from .precision import DTYPES as TORCH
 from .precision import Precision, dtype_of
 
@@ -96,6 +96,7 @@ class Assembler:
     schedule: Schedule | None = None
     tune: Callable[[Kernel], Built] | None = None
     _planned: Planned | None = field(default=None, repr=False)
+    _rounded: dict[str, RealType] = field(default_factory=dict[str, "RealType"], repr=False)
 
     @property
     def planned(self) -> Planned:
@@ -117,7 +118,9 @@ class Assembler:
         schedule = self.schedule or schedule_for(self.backend, self.target, real)
         made = write_kernels(self.planned, known, real, schedule)
         held = self._held()
-        return {name: self._narrowed(each, held) for name, each in made.items()}
+        made = {name: self._narrowed(each, held) for name, each in made.items()}
+        self._rounded = self._rounded_between(made) if self.backend == "triton" else {}
+        return {name: self._narrowed(each, self._rounded) for name, each in made.items()}
 
     def _narrowed(self, made: Written, held: Mapping[str, RealType]) -> Written:
         """The kernel with the storage of what it reads and writes."""
@@ -132,6 +135,20 @@ class Assembler:
             for buffer, (form, _) in zip(made.kernel.buffers, made.tensors, strict=True)
         )
         return replace(made, kernel=replace(made.kernel, buffers=buffers))
+
+    def _rounded_between(self, written: Mapping[str, Written]) -> dict[str, RealType]:
+        """The stored values that every kernel rounds as it reads them, which may as well be stored so."""
+        names = {form: each.name for form, each in self.planned.plan.stored.items()}
+        always: dict[str, bool] = {names[form]: False for _, form in self._results()}
+        for group in self.planned.plan.groups:
+            if group.family == "reference":
+                always |= {names[form]: False for form in self._reads(group) if form in names}
+        for made in written.values():
+            rounds = triton_rounded(made.kernel) if self.precision.given else frozenset()
+            for buffer, (form, there) in zip(made.kernel.buffers, made.tensors, strict=True):
+                if buffer.role == "in" and form in names and not there:
+                    always[names[form]] = always.get(names[form], True) and buffer.name in rounds
+        return {name: "bfloat16" for name, each in always.items() if each}
 
     def _held(self) -> dict[str, RealType]:
         """The stored values that kernels round as they store them: what is a result, of one dtype, and
@@ -157,11 +174,11 @@ class Assembler:
         updates = [(f"update:{each.buffer.name}", each.value) for each in program.updates]
         return [*((each.name, each.value) for each in program.outputs), *updates]
 
-    def executable(self, sizes: Mapping[Axis, int], large: bool) -> Executable:
-        """Write and build the kernels. Raises MissingCompiler."""
+    def executable(self, sizes: Mapping[Axis, int], most: int = LARGE) -> Executable:
+        """Write and build the kernels, for sizes up to `most`. Raises MissingCompiler."""
         written = self.written(sizes)
         stored = self.planned.plan.stored
-        built = self._built([made.kernel for made in written.values()], large)
+        built = self._built([made.kernel for made in written.values()], most)
         kernels = dict(zip(written, built, strict=True))
         steps: list[Call | Reference] = []
         for group in self.planned.plan.groups:
@@ -198,12 +215,12 @@ class Assembler:
             taken.add(result.slot)
         return found
 
-    def _built(self, kernels: Sequence[Kernel], large: bool) -> Sequence[Built]:
+    def _built(self, kernels: Sequence[Kernel], most: int) -> Sequence[Built]:
         if self.tune is not None:
             return [self.tune(kernel) for kernel in kernels]
         if self.backend == "triton":
             return [triton_build()(kernel) for kernel in kernels]
-        return build_cpp(kernels, self.target.widened() if large else self.target)
+        return build_cpp(kernels, self.target, max(most, LARGE))
 
     def _call(self, built: Built, made: Written, stored: Mapping[Form, Stored]) -> Call:
         names: list[str] = []
@@ -237,7 +254,7 @@ class Assembler:
             )
             for d in program.declarations
         ]  # fmt: skip
-        held = self._held()
+        held = self._held() | self._rounded
         for result in self.planned.plan.stored.values():
             shape, plain = shape_of(result.axes), (1,) * len(result.axes)
             real = TORCH[held[result.name]] if result.name in held else own

@@ -33,7 +33,7 @@ from ..dsl.size_forms import Sizes, axis_range, evaluate_size
 from ..dsl.sizes import Binder, expand_batch
 from . import assembler, reference
 from .cache import COMPILING, digest, machine_digest, optimisation, read_index, sources_digest, write_index
-from .executable import LARGE, Call, Executable, unpack
+from .executable import Call, Executable, magnitude, unpack
 from .precision import (
     NARROW,
     STORED,
@@ -312,8 +312,8 @@ class Compiled:
     ) -> Executable:
         """From memory, from the index, or by compiling."""
         self._text = self._text or canonical(self.program)
-        large = "large" if max(sizes.values(), default=0) > LARGE else "small"
-        asked = (self._text, str(batch), backend, repr(types), large)
+        most = magnitude(sizes)
+        asked = (self._text, str(batch), backend, repr(types), str(most))
         place = digest(*asked, sources_digest(), machine_digest(), optimisation())
         shapes = self._shapes.get(place) or read_index(place, Shapes)
         if shapes is None:
@@ -324,7 +324,7 @@ class Compiled:
         key = digest(place, repr(known))
         executable = self._executables.get(key) or read_index(key, Executable)
         if executable is None:
-            executable = self.assembler(batch, backend, types).executable(sizes, large == "large")
+            executable = self.assembler(batch, backend, types).executable(sizes, most)
             self._report(executable)
             if executable.portable:
                 write_index(key, executable)

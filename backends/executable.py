@@ -16,8 +16,15 @@ from ..dsl.program import Axis, Const, Form, Item, Map, Size, walk
 from ..dsl.size_forms import Tape, record, size_operands
 from .precision import dtype_of
 
-LARGE = 8192
-"""Sizes above it have 64-bit integers in the lanes of float32 kernels."""
+LARGE, HUGE, ENDLESS = 8192, 2**28, 2**62
+"""Sizes up to one of these are served by the same kernels. Where integers in the lanes could leave 32 bits at
+such sizes, kernels of float32 have 64-bit ones; most have no such integers and are the same for all sizes."""
+
+
+def magnitude(sizes: Mapping[Axis, int]) -> int:
+    """What the sizes are at most, as kernels are built for."""
+    most = max(sizes.values(), default=0)
+    return next(limit for limit in (LARGE, HUGE, ENDLESS) if most <= limit)
 
 
 class Built(Protocol):

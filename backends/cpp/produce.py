@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from ...compiler.kernel import Kernel
 from ...compiler.target import CpuTarget, this_cpu
+from ..executable import LARGE
 from .build import build as build_library
 from .emit import mangle
 from .launch import Built
@@ -13,11 +14,12 @@ from .printer import print_cpp
 from .widths import overflows
 
 
-def build(kernels: Sequence[Kernel], target: CpuTarget | None = None) -> list[Built]:
-    """Print, compile and wrap the kernels of a program: one library. Raises MissingCompiler."""
+def build(kernels: Sequence[Kernel], target: CpuTarget | None = None, most: int = LARGE) -> list[Built]:
+    """Print, compile and wrap the kernels of a program, for sizes up to `most`: one library. Raises
+    MissingCompiler."""
     if not kernels:
         return []
     chosen = target or this_cpu()
-    chosen = chosen.widened() if any(map(overflows, kernels)) else chosen
+    chosen = chosen.widened() if any(overflows(kernel, most) for kernel in kernels) else chosen
     library = build_library(print_cpp(kernels, chosen), chosen)
     return [Built(kernel.name, library, mangle(kernel.name)) for kernel in kernels]

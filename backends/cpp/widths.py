@@ -1,7 +1,7 @@
 """Are 32 bits enough for the integers in the lanes of a float32 kernel?
 
-Every coordinate and number is taken as at most LARGE in magnitude; a kernel whose arithmetic could
-then leave 32 bits is printed with 64-bit lanes always, any other one only for larger sizes.
+Every coordinate and number is taken as at most the largest size in magnitude; a kernel whose arithmetic
+could then leave 32 bits is printed with 64-bit lanes.
 """
 
 from __future__ import annotations
@@ -15,12 +15,11 @@ from .layout import Layout
 LIMIT = 2**31 - 1
 
 
-def overflows(kernel: Kernel) -> bool:
-    """True if integer arithmetic on lanes may exceed 32 bits at sizes up to LARGE."""
+def overflows(kernel: Kernel, most: int = LARGE) -> bool:
+    """True if coordinates or integer arithmetic on lanes may exceed 32 bits at sizes up to `most`."""
     if not kernel.lanes or kernel.real != "float32":
         return False
-    widths = _Widths(Layout(kernel))
-    return widths.body(kernel.body)
+    return most > LIMIT or _Widths(Layout(kernel), most).body(kernel.body)
 
 
 @dataclass(slots=True)
@@ -29,6 +28,7 @@ class _Widths:
     stay below the number of entries that a kernel ever visits."""
 
     layout: Layout
+    size: int
     most: dict[str, int] = field(default_factory=dict[str, int])
     counts: set[str] = field(default_factory=set[str])
 
@@ -48,14 +48,14 @@ class _Widths:
         return False
 
     def stream(self, stream: Stream) -> bool:
-        """A carried integer is taken as LARGE, and must stay so or count."""
+        """A carried integer is taken as a size, and must stay one or count."""
         carries = [carry for carry in stream.carries if carry.kind == "int"]
         for carry in carries:
-            self.most[carry.name] = LARGE
+            self.most[carry.name] = self.size
         if self.body(stream.body):
             return True
         grown = (carry for carry in carries if self.layout.shapes[carry.name].lanes)
-        return any(self.magnitude(c.next) > LARGE and not self.counting(c.name, c.next) for c in grown)
+        return any(self.magnitude(c.next) > self.size and not self.counting(c.name, c.next) for c in grown)
 
     def counting(self, name: str, following: Operand) -> bool:
         """Whether a carried integer grows by ones, or by counts of a chunk."""
@@ -67,8 +67,8 @@ class _Widths:
 
     def magnitude(self, operand: Operand) -> int:
         if isinstance(operand, str):
-            return self.most.get(operand, LARGE)
-        return abs(int(operand)) if isinstance(operand, int) else LARGE
+            return self.most.get(operand, self.size)
+        return abs(int(operand)) if isinstance(operand, int) else self.size
 
     def bound(self, statement: Let | Load | Take | Fold) -> int:
         match statement:
@@ -78,7 +78,7 @@ class _Widths:
                 return self.magnitude(source)
             case Fold(name=name, op="sum", value=value) if self.magnitude(value) <= 1:
                 self.counts.add(name)
-                return LARGE
+                return self.size
             case Fold(op="max" | "min", value=value):
                 return self.magnitude(value)
             case Fold():
