@@ -142,9 +142,11 @@ class Sketch:
         *over: str,
         init: Operand | None = None,
         scale: Operand | None = None,
+        mask: Operand = True,
+        exposed: tuple[str, ...] = (),
     ) -> str:
         axes = tuple(axis for axis in self._union(left, right, init, scale) if axis not in over)
-        return self.add(Dot(name, left, right, over, init, scale, axes), axes)
+        return self.add(Dot(name, left, right, over, init, scale, axes, mask, exposed), axes)
 
     def fold(
         self, name: str, op: str, value: Operand, *over: str, mask: Operand = True, kind: Kind = "real"

@@ -115,7 +115,7 @@ class Folds(Scope):
         product = f"{spread(sides[0], dims)} * {spread(sides[1], dims)}"
         first = self._first_of_others(dot.over, dot.axes)
         open_ = tuple(axis for axis in dot.over if self.layout.axes[axis].group not in dims)
-        mask = self.both([first, self.exists(open_)])
+        mask = self.both([first, self.exists(open_), self.express.to(self.operand(dot.mask), "bool")])
         code = self._masked(Value(f"({product})", "real", dims), mask, 0.0, "real", whole)
         total = self.reduce("sum", Value(code, "real", whole), dot.over, dot.axes, dot.name)
         self._bind(dot.name, self._added(total, dot))

@@ -115,7 +115,7 @@ class Layout:
 
     def __post_init__(self) -> None:
         self._outer_axes()
-        self._define(self.kernel.body)
+        self.define(self.kernel.body)
         for name, dims in self.values.items():
             if self.places(dims) > MOST:
                 shape = "x".join(str(group.size) for group in dims)
@@ -166,7 +166,8 @@ class Layout:
     def places(self, dims: Dims) -> int:
         return prod(group.size for group in dims)
 
-    def _define(self, body: tuple[Statement, ...]) -> None:
+    def define(self, body: tuple[Statement, ...]) -> None:
+        """Lay out the values of statements that follow what is known."""
         for statement in body:
             match statement:
                 case Stream(axes=axes, carries=carries, body=inner):
@@ -175,7 +176,7 @@ class Layout:
                     for carry in carries:
                         self.values[carry.name] = self.groups(carry.axes)
                         self.definitions[carry.name] = carry
-                    self._define(inner)
+                    self.define(inner)
                 case Store():
                     pass
                 case Let() | Load():

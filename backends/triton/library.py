@@ -74,6 +74,12 @@ def fold_all(x, axis: tl.constexpr):
 
 
 @triton.jit
+def has_nan(x):
+    """Whether an entry is not a number."""
+    return tl.max((x != x).to(tl.int32)) != 0
+
+
+@triton.jit
 def remainder(x, part):
     """What a 16-bit part leaves of a real; nothing of what is not finite."""
     wide = part.to(tl.float32)

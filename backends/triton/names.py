@@ -54,6 +54,16 @@ def unique(kernel: Kernel) -> Kernel:
     return replace(kernel, body=Renaming(set(fixed)).body(kernel.body, {}))
 
 
+def entry_by_entry(
+    before: tuple[Statement, ...], stream: Stream, used: set[str]
+) -> tuple[tuple[Statement, ...], Stream]:
+    """Statements, and a stream of chunks of one entry that reads what they give, all their names new."""
+    axes = tuple(replace(axis, step=1) for axis in stream.axes)
+    *again, made = Renaming(used).body((*before, replace(stream, axes=axes)), {})
+    assert isinstance(made, Stream)
+    return tuple(again), made
+
+
 @dataclass(slots=True)
 class Renaming:
     used: set[str]

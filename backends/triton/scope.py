@@ -16,7 +16,8 @@ from .options import Options
 @dataclass(slots=True)
 class Scope:
     """The source so far, and the identifier of everything in it. `values` holds what operands are,
-    `places` the numbers 0, 1 ... along a dimension, `masked` the identifier of a masked value."""
+    `places` the numbers 0, 1 ... along a dimension, `masked` the identifier of a masked value. `deferred`
+    are the masked products that are looked at after their stream."""
 
     source_kernel: Kernel
     options: Options
@@ -27,6 +28,7 @@ class Scope:
     values: dict[str, Value] = field(default_factory=dict[str, Value])
     places: dict[Group, str] = field(default_factory=dict[Group, str])
     masked: dict[str, str] = field(default_factory=dict[str, str])
+    deferred: set[str] = field(default_factory=set[str])
     out: Lines = field(default_factory=Lines)
 
     def __post_init__(self) -> None:

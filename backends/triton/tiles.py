@@ -5,20 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-from ...compiler.kernel import Carry, Dot, Operand, Statement, Stream, StreamAxis
-from .dots import Dots
+from ...compiler.kernel import Carry, Dot, Operand, Stream, StreamAxis
 from .emit import Value, literal, minus, plus
+from .exact import Exact
 from .layout import Group, TileAxis
 
 
-class Tiles(Dots):
+class Tiles(Exact):
     """Prints where a program and a chunk are, and what is carried from chunk to chunk."""
 
     __slots__ = ()
-
-    def body(self, statements: tuple[Statement, ...]) -> None:
-        """Print statements in their order."""
-        raise NotImplementedError
 
     # --- the tile of a program
 
@@ -102,12 +98,13 @@ class Tiles(Dots):
 
     # --- streams
 
-    def stream(self, stream: Stream) -> None:
-        """Loops over chunks with the carries as their variables."""
-        self.out.note(f"stream over {', '.join(axis.name for axis in stream.axes)}")
+    def loops(self, stream: Stream) -> None:
+        """Loops over chunks with the carries as their variables; a carry that has a name keeps it."""
         for carry in stream.carries:
-            code = self._carried(carry.init, carry)
-            self.out.add(f"{self.declare(carry.name, carry.kind, self.layout.values[carry.name])} = {code}")
+            code, known = self._carried(carry.init, carry), self.values.get(carry.name)
+            dims = self.layout.values[carry.name]
+            name = known.code if known is not None else self.declare(carry.name, carry.kind, dims)
+            self.out.add(f"{name} = {code}")
         group = next((g for axis in stream.axes if (g := self.layout.axes[axis.name].group)), None)
         if group is not None and len(group.axes) > 1:
             self.places[group] = self.identifiers.new("columns")

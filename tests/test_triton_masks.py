@@ -1,0 +1,85 @@
+"""Masked products printed for Triton: what the mask leaves out reaches nothing, under Triton's interpreter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+
+import on_triton
+import plait
+from interpreting import Interpreting
+from kernel_masks import MASKED, both_sides_exposed, unseen_taps, unseen_values
+from kernel_sketches import Case
+from plait.backends.triton.options import default_options
+from plait.backends.triton.printer import print_triton
+from plait.compiler.interpret import interpret
+from test_triton import agrees
+
+CAUSAL = """
+mixer causal(q[n, d], k[m, d], v[m, d]) -> o[n, d]:
+  p = softmax[m | m <= n](sum[d](q * k))
+  o = sum[m](p * v)
+"""
+WINDOW = """
+mixer window(q[h, w, d], k[h, w, d], v[h, w, d]) -> o[h, w, d]:
+  near dh, dw: 2
+  p = softmax[dh, dw | dh*dh + dw*dw < 5](sum[d](q * k[h+dh, w+dw]))
+  o = sum[dh, dw](p * v[h+dh, w+dw])
+"""
+CONVOLUTION = """
+mixer convolution(q[h, c], k[e, c, dh], v[h, e]) -> o[h, e]:
+  o = sum[c, dh](k * (q[h + dh - 1] otherwise 0)) + v
+"""
+PROGRAMS = {
+    CAUSAL: {"q": (40, 16), "k": (40, 16), "v": (40, 16)},
+    WINDOW: dict.fromkeys("qkv", (9, 11, 16)),
+    CONVOLUTION: {"q": (40, 16), "k": (17, 16, 3), "v": (40, 17)},
+}
+
+
+@pytest.fixture(scope="module")
+def triton() -> Iterator[Interpreting]:
+    process = Interpreting()
+    yield process
+    process.close()
+
+
+@pytest.mark.parametrize("kernel", MASKED, ids=lambda kernel: kernel.__name__)
+def test_what_a_mask_leaves_out_reaches_nothing(triton: Interpreting, kernel: Callable[[], Case]) -> None:
+    agrees(triton, kernel(), 64)
+
+
+def test_unseen_values_in_float64(triton: Interpreting) -> None:
+    agrees(triton, unseen_values("float64"), 64)
+
+
+def test_a_stream_is_looked_at_once() -> None:
+    """What a chunk costs is as without a mask: the test stands after the last one."""
+    kernel = unseen_values().kernel
+    text = print_triton(kernel, default_options(kernel)).text
+    stream, _, mended = text.partition("    if has_nan(acc):")
+    assert text.count("has_nan(") == 2
+    assert stream.count("tl.dot(") == 1 and "in range(0, M, 16)" in stream
+    assert "tl.dot(" not in mended and "in range(0, M, 1)" in mended
+
+
+def test_products_outside_of_streams_are_looked_at_where_they_are() -> None:
+    for kernel in (unseen_taps().kernel, both_sides_exposed().kernel):
+        assert "if has_nan(y):" in print_triton(kernel, default_options(kernel)).text
+
+
+@pytest.mark.parametrize("name", "qkv")
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("text", PROGRAMS, ids=lambda text: text.split("(")[0].split()[-1])
+def test_programs_over_what_is_not_finite(triton: Interpreting, text: str, number: float, name: str) -> None:
+    """One number far from the first entries: who sees it is as the meaning says, and so are the others."""
+    generator = torch.Generator().manual_seed(1)
+    shapes = PROGRAMS[text]
+    tensors = {each: torch.randn(shape, generator=generator) for each, shape in shapes.items()}
+    tensors[name].view(-1)[-5] = number
+    found = triton.call(on_triton.run, text, tensors)["o"]
+    meant = interpret(plait.parse(text).program(), {each: t.double() for each, t in tensors.items()})["o"]
+    assert torch.equal(found.isfinite(), meant.isfinite())
+    assert torch.allclose(found.double(), meant, rtol=1e-4, atol=1e-4, equal_nan=True)
