@@ -34,6 +34,11 @@ def triton_build() -> Callable[[Kernel], Built]:
     return import_module(".triton.launch", __package__).build
 
 
+def triton_rounded(kernel: Kernel) -> frozenset[str]:
+    """The buffers that the Triton backend rounds to bfloat16 wherever a kernel reads them."""
+    return import_module(".triton.rounded", __package__).rounded_buffers(kernel)
+
+
 def triton_reports(kernels: Sequence[Kernel], target: str) -> list[Any]:
     """Kernels compiled ahead of time for a GPU: one KernelReport each."""
     return import_module(".triton.aot", __package__).reports(kernels, target)

@@ -45,7 +45,7 @@ LAYERS: tuple[tuple[str, str], ...] = (
     # programs from programs
     ("compiler", "affine rewrite conditions simplify derive_rules gather derive tangent"),
     # which values are stored
-    ("compiler", "graphs plan work total check_plan contraction keys attention_family sum_family residuals outlets"),
+    ("compiler", "graphs plan work total check_plan contraction keys attention_family sum_family residuals split outlets"),
     ("compiler", "tile_group fuse join"),
     # the second waist, and what makes one
     ("compiler", "kernel check_kernel kernel_builder written prune reductions lower loops schedule"),
@@ -60,8 +60,8 @@ LAYERS: tuple[tuple[str, str], ...] = (
     ("backends", "cpp.fills cpp.takes cpp.stores cpp.exact cpp.folds cpp.stencils cpp.groups cpp.dots cpp.scalars"),
     ("backends", "cpp.printer cpp.build cpp.pool cpp.launch cpp.rates cpp.produce"),
     ("backends", "triton triton.ops triton.library triton.names triton.layout triton.options triton.emit"),
-    ("backends", "triton.scope triton.folds triton.dots triton.tiles triton.printer"),
-    ("backends", "triton.widths triton.files triton.launch triton.aot triton.worker"),
+    ("backends", "triton.scope triton.folds triton.dots triton.exact triton.tiles triton.printer"),
+    ("backends", "triton.rounded triton.widths triton.files triton.launch triton.aot triton.worker"),
     # the door to them, and what goes through it
     ("backends", "backends assemble shapes compiled registry autograd fill module"),
     ("face", "doctor inspection runtime api targets cli __main__ plait"),
