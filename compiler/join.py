@@ -96,7 +96,6 @@ def _same_stream(one: StreamedSum, other: StreamedSum) -> bool:
         and one.lanes == other.lanes
         and one.batch == other.batch
         and bool({each.form for each in one.inner} & {each.form for each in other.inner})
-        and all(bool(each.values) for each in (one, other))
     )
 
 

@@ -28,6 +28,7 @@ from .outlets import under_own_names
 from .plan import Group, Plan, Stored
 from .schedule import Schedule
 from .simplify import simplify
+from .split import split_sums
 from .stream import stream_kernel
 from .stream_sum import sum_kernel
 from .sum_family import StreamedSum
@@ -59,6 +60,11 @@ def _simplify(state: State) -> object:
 
 def _count(state: State) -> object:
     state.program = count_by_sizes(state.program)
+    return state.program
+
+
+def _split(state: State) -> object:
+    state.program = split_sums(state.program)
     return state.program
 
 
@@ -108,6 +114,7 @@ class Step:
 STEPS: tuple[Step, ...] = (
     Step("simplify", _simplify),
     Step("count", _count),
+    Step("split", _split),
     Step("name", _name),
     Step("to_fx", _to_fx, _check_graph),
     Step("fuse", _fuse, _check_fused),
