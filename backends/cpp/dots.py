@@ -8,6 +8,7 @@ from itertools import pairwise
 from ...compiler.kernel import Dot, Load
 from ...dsl.errors import CompilerFault
 from .emit import mangle, operation, widen
+from .exact import Block
 from .groups import Groups
 from .stores import reals
 
@@ -44,10 +45,13 @@ class Dots(Groups):
             source, by_row, by_entry = self._left(left, rows, over)
             from_ = self._offset(reals(self.slots[right], given), given, (*repeated, *over_loops))
             to = self._offset(reals(slot, result), result, (*repeated, *row_loops))
-            counts = f"{self._counts(rows)}, {self._counts(over)}"
+            counts = (self._counts(rows), self._counts(over))
             by = f"{source}, {by_row}, {by_entry}"
             head = f"dot<{self.target.block_rows}, {self._vectors_of_block()}, WIDTH>"
-            self.out.add(f"{head}({by}, {from_}, {to}, {init}, {scale}, {counts});")
+            plain = f"{head}({by}, {from_}, {to}, {init}, {scale}, {', '.join(counts)});"
+            start = ("vec{}", "load({at})", f"load({{at}}) * {scale}[vi]")[init]
+            block = Block(left, right, source, by_row, by_entry, from_, to, start, rows, over, *counts)
+            self.block_by_mask(dot, block, plain)
 
     def _vectors_of_block(self) -> int:
         most = min(self.target.block_vectors, self.vectors)

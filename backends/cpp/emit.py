@@ -14,7 +14,7 @@ from ...dsl.ops import Kind, join
 from .ops import SPELLINGS
 
 _FOLDER = resources.files(__name__.rpartition(".")[0])
-HEADER = "".join(_FOLDER.joinpath(name).read_text() for name in ("plait.h", "math.h", "tiles.h"))
+HEADER = "".join(_FOLDER.joinpath(name).read_text() for name in ("plait.h", "math.h", "tiles.h", "exact.h"))
 """What every source begins with, behind its defines."""
 
 _WORDS = """
@@ -23,7 +23,7 @@ _WORDS = """
     namespace new not operator or part private public real register return runner short signed sizeof span static
     struct switch template this throw true try typedef typename union unsigned using vec virtual void volatile while xor
     abs ceil cos erf exp floor gamma j0 j1 jn log main pow round sin sqrt tanh trunc y0 y1 yn
-    ALL FAR LANES NONE SOME VECTORS WIDTH given batch i j m_ next numbers rest shared tile tiles u v0 vectors vi
+    ALL FAR LANES NONE SOME VECTORS WIDTH given batch i j m_ next numbers rest shared tile tiles total u v0 vectors vi
     whole work
     x_ a_ b_ seen_at
 """

@@ -9,12 +9,12 @@ from ...compiler.kernel import Dot, Fold, Statement
 from ...dsl.errors import CompilerFault
 from ...dsl.ops import Kind
 from .emit import TYPES, VECTORS, Text, mangle, operation, widen
+from .exact import Exact
 from .nests import Member
 from .ops import FOLDS, IDENTITY, LANE_IDENTITY
-from .stores import Stores
 
 
-class Folds(Stores):
+class Folds(Exact):
     """Prints the parts of folds: where they start, one more entry, where they end."""
 
     __slots__ = ()
@@ -36,7 +36,8 @@ class Folds(Stores):
         fold = member.statement
         assert isinstance(fold, Fold | Dot)
         op, kind = ("sum", "real") if isinstance(fold, Dot) else (fold.op, fold.kind)
-        text = self.entry(fold)
+        plain = isinstance(fold, Dot) and member.folds and not self.horizontal(fold)
+        text = self.product(fold) if isinstance(fold, Dot) and plain else self.entry(fold)
         if self.horizontal(fold):
             text = self._existing(text, op, kind)
         elif not member.folds:
@@ -49,21 +50,14 @@ class Folds(Stores):
             self.out.add(f"{so_far.code} = {operation(FOLDS[op], [so_far, text], kind).code};")
 
     def entry(self, fold: Fold | Dot) -> Text:
+        """One entry; the identity where the mask leaves it out."""
         if isinstance(fold, Dot):
-            return operation("mul", [self.operand(fold.left), self.operand(fold.right)], "real")
+            return self.product_by_mask(fold)
         text = self.operand(fold.value)
         if fold.mask is True:
             return text
         start = Text(IDENTITY[fold.op][fold.kind], fold.kind, False)
         return operation("select", [self.operand(fold.mask), text, start], fold.kind)
-
-    def with_start(self, fold: Fold | Dot, code: str, lanes: bool = True) -> str:
-        if not isinstance(fold, Dot) or fold.init is None:
-            return code
-        start = self.operand(fold.init)
-        if fold.scale is not None:
-            start = operation("mul", [start, self.operand(fold.scale)], "real")
-        return f"({widen(start, 'real', lanes)} + {code})"
 
     def _declare_fold(self, member: Member, code: str) -> None:
         shape = self.layout.shapes[member.name]

@@ -13,7 +13,6 @@ from __future__ import annotations
 from ...compiler.kernel import Dot, Fold, Let, Load, Statement, Store, Take
 from ...dsl.errors import CompilerFault
 from .emit import mangle
-from .layout import read_by
 from .nests import Member, Nest, homes, nest, ordered
 from .scope import LANES_OF_PART, GroupState
 from .stencils import Stencils
@@ -87,7 +86,7 @@ class Groups(Stencils):
             case Store():
                 rows = kept = self.store_shape(statement).rows
             case Fold() | Dot():
-                every = (layout.axes.get(x, ()) for x in read_by(statement) if isinstance(x, str))
+                every = (layout.axes.get(x, ()) for x in self.layout.reads(statement) if isinstance(x, str))
                 kept = layout.shapes[statement.name].rows
                 over = [axis for axes in every for axis in axes if axis in statement.over]
                 over = layout.shape_of(tuple(dict.fromkeys(over)), "real").rows
@@ -96,7 +95,7 @@ class Groups(Stencils):
                 rows = kept = layout.shapes[statement.name].rows
             case _:
                 raise CompilerFault("cpp", "a stream inside a group")
-        reads = {x for x in read_by(statement) if isinstance(x, str)}
+        reads = {x for x in self.layout.reads(statement) if isinstance(x, str)}
         reads |= {each for name_ in reads for each in self.follow(name_)}
         return Member(statement, name, rows, len(kept), frozenset(reads))
 
@@ -108,7 +107,7 @@ class Groups(Stencils):
         definition = self.layout.definitions.get(name)
         if not self.deferred(name) or not isinstance(definition, Let | Load | Take):
             return []
-        found = [item for item in read_by(definition) if isinstance(item, str)]
+        found = [item for item in self.layout.reads(definition) if isinstance(item, str)]
         return [*found, *(each for item in found for each in self.follow(item))]
 
     def readers(self, name: str) -> list[Statement]:
@@ -247,6 +246,7 @@ class Groups(Stencils):
                 self.fill_contracted(inner)
                 self._items(inner)
         for fold in inner.folds:
+            self.fold_by_mask(fold)
             self.end_fold(fold)
 
     def _run(self, members: list[Member]) -> None:

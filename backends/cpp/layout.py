@@ -137,7 +137,7 @@ class Layout:
         for statement in body:
             here = len(self.position)
             self.position[id(statement)] = here
-            for operand in read_by(statement):
+            for operand in self.reads(statement):
                 self._touch(operand, here, statement)
             if isinstance(statement, Stream):
                 self._use(statement.body)
@@ -156,7 +156,7 @@ class Layout:
         """Values from outside that the body reads are needed until the stream ends."""
         inner = {name for statement in every(stream.body) for name in defined(statement)}
         for statement in every(stream.body):
-            for operand in read_by(statement):
+            for operand in self.reads(statement):
                 if isinstance(operand, str) and operand not in inner:
                     self.last_use[operand] = max(end, self.last_use.get(operand, 0))
 
@@ -169,6 +169,40 @@ class Layout:
             own = next(each for each in streams if any(carry.name == name for carry in each.carries))
             end = self.position[-id(own)]
         return any(here < self.position[id(user)] < end for user in self.users.get(name, []))
+
+    def reads(self, statement: Statement) -> tuple[Operand, ...]:
+        """The operands whose values printing a statement needs. The mask of a dot is computed again where
+        it is seldom asked for, of what cannot be."""
+        match statement:
+            case Dot(left=left, right=right, init=init, scale=scale, mask=mask):
+                return (left, right, *(x for x in (init, scale) if x is not None), *self._ends(mask))
+            case _:
+                return operands(statement)
+
+    def _ends(self, mask: Operand) -> tuple[str, ...]:
+        """What a mask is made of that is neither read from memory nor a coordinate, nor made of these."""
+        found: dict[str, None] = {}
+        stack: list[Operand] = [mask]
+        while stack:
+            item = stack.pop()
+            definition = self.definitions.get(item) if isinstance(item, str) else None
+            match definition:
+                case None:
+                    continue
+                case Load(index=index, mask=inner):
+                    stack += (*index, inner)
+                case Take(index=index):
+                    stack += index
+                case Let(args=args) if all(self._again(arg) for arg in args):
+                    stack += args
+                case _:
+                    found[str(item)] = None
+        return tuple(found)
+
+    def _again(self, operand: Operand) -> bool:
+        """True for what computing again makes no other number of."""
+        made = self.definitions.get(operand) if isinstance(operand, str) else None
+        return self.shape(operand).kind != "real" or made is None or isinstance(made, Load)
 
     # --- what follows from the operands alone
 
@@ -220,15 +254,6 @@ class Layout:
             return ""
         axis = test.removesuffix(".valid")
         return axis if axis in self.kernel.lanes and self.tiles[axis] > 1 else None
-
-
-def read_by(statement: Statement) -> tuple[Operand, ...]:
-    """The operands that printing a statement reads where it stands."""
-    match statement:
-        case Dot(left=left, right=right, init=init, scale=scale):
-            return (left, right, *(x for x in (init, scale) if x is not None))
-        case _:
-            return operands(statement)
 
 
 def every(body: tuple[Statement, ...]) -> Iterator[Statement]:

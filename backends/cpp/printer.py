@@ -19,7 +19,7 @@ from .emit import HEADER, mangle
 from .intervals import classify
 from .layout import every
 from .scalars import Scalars
-from .scope import LANES_HERE, LANES_OF_PART
+from .scope import LANES_HERE, LANES_OF_EXACT, LANES_OF_PART
 
 
 def print_cpp(kernels: Sequence[Kernel], target: CpuTarget) -> str:
@@ -185,26 +185,27 @@ class Printer(Scalars):
 
     def _with_lanes(self) -> list[str]:
         """The lines, with the coordinate of every lane where something reads them."""
-        made: dict[bool, list[str]] = {True: [], False: []}
+        made: dict[str, list[str]] = {LANES_HERE: [], LANES_OF_PART: [], LANES_OF_EXACT: []}
         inner, width = self.lanes, self.target.vector_bytes // self.width
         for axis in self.wide_lanes:
             tile, name = self.layout.tiles[axis], mangle(axis)
             inner //= tile
-            if axis not in self.spread:
-                continue
             # lanes beyond the last have coordinates that do not exist
             within = "" if axis == self.wide_lanes[0] else f" % {tile}"
             if inner % width and (inner > 1 or tile % width and axis != self.wide_lanes[0]):
                 at = f"(inum)({name}_first + i / {inner}{within})"
                 code = f"for (int i = 0; i < WIDTH; i++) {name}_lane[i / LANES][i % LANES] = {at};"
-                made[self.spread[axis]].append(code)
-                continue
-            at = f"alli((inum)({name}_first + i * LANES / {inner}{within})){' + places()' if inner == 1 else ''}"
-            made[self.spread[axis]].append(f"for (int i = 0; i < VECTORS; i++) {name}_lane[i] = {at};")
+            else:
+                at = f"alli((inum)({name}_first + i * LANES / {inner}{within}))"
+                at += " + places()" if inner == 1 else ""
+                code = f"for (int i = 0; i < VECTORS; i++) {name}_lane[i] = {at};"
+            if axis in self.spread:
+                made[LANES_HERE if self.spread[axis] else LANES_OF_PART].append(code)
+            made[LANES_OF_EXACT].append(f"ivec {name}_lane[VECTORS]; {code}")
         lines: list[str] = []
         for line in str(self.out).split("\n"):
             mark = line.strip()
-            lines += made[mark == LANES_HERE] if mark in (LANES_HERE, LANES_OF_PART) else [line]
+            lines += made.get(mark, [line])
         return lines
 
     # --- streams

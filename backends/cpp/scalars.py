@@ -5,7 +5,6 @@ from __future__ import annotations
 from ...compiler.kernel import Carry, Dot, Fold, Let, Load, Statement, Store, Stream, Take
 from .dots import Dots
 from .emit import TYPES, Text, mangle, operation, widen
-from .layout import read_by
 from .ops import FOLDS, IDENTITY
 
 
@@ -40,7 +39,7 @@ class Scalars(Dots):
             case Dot() if not self.layout.folds_products(statement):
                 return False
             case Dot() | Fold():
-                read = (self.layout.shape(item) for item in read_by(statement))
+                read = (self.layout.shape(item) for item in self.layout.reads(statement))
                 return any(shape.lanes for shape in read)
             case Let() | Load() | Take():
                 return self.layout.shapes[statement.name].lanes
@@ -55,7 +54,7 @@ class Scalars(Dots):
         if not self._in_lanes(statement) and not isinstance(statement, Let | Load | Fold | Store | Take):
             return not isinstance(statement, Dot) or not self.layout.folds_products(statement)
         given = {each.name for each in group if isinstance(each, Fold | Dot) and self.horizontal(each)}
-        reads = {item for item in read_by(statement) if isinstance(item, str)}
+        reads = {item for item in self.layout.reads(statement) if isinstance(item, str)}
         return any(name in given or given & set(self.follow(name)) for name in reads)
 
     def _single(self, statement: Statement) -> None:
@@ -83,7 +82,10 @@ class Scalars(Dots):
         shape, name = self.layout.shapes[fold.name], mangle(fold.name)
         held, so_far = TYPES[shape.kind], f"{mangle(fold.name)}_r"
         every = {
-            axis for item in read_by(fold) if isinstance(item, str) for axis in self.layout.axes.get(item, ())
+            axis
+            for item in self.layout.reads(fold)
+            if isinstance(item, str)
+            for axis in self.layout.axes.get(item, ())
         }
         over = tuple(axis for axis in self.layout.wide(fold.over) if axis in every)
         if not shape.rows:

@@ -13,9 +13,10 @@ from .emit import TYPES, VECTORS, Lines, Text, literal, mangle, operation, widen
 from .layout import Layout, Shape
 from .nests import Nest
 
-LANES_HERE, LANES_OF_PART = "// lanes", "// lanes of a part"
+LANES_HERE, LANES_OF_PART, LANES_OF_EXACT = "// lanes", "// lanes of a part", "// lanes by mask"
 """Marks of the places where the lanes' coordinates are written once it is known who reads them: for a
-whole tile of the kernel, and for the version of a group that is not made of vectors in memory."""
+whole tile of the kernel, for the version of a group that is not made of vectors in memory, and for a
+branch that is seldom taken."""
 
 
 @dataclass(slots=True)
@@ -56,6 +57,10 @@ class Scope:
     contracted: dict[str, str] = field(default_factory=dict[str, str])
     """Residents that are filled for one coordinate of an axis at a time."""
     group_state: GroupState = field(default_factory=GroupState)
+    again: bool = False
+    """Whether values that have no array are computed again where they are read."""
+    apart: bool = False
+    """Whether the open branch has the lanes' coordinates for itself."""
 
     def __post_init__(self) -> None:
         self.layout = Layout(self.kernel)
@@ -111,7 +116,8 @@ class Scope:
         return Text(mangle(item), shape.kind, shape.lanes)
 
     def _spread(self, axis: str) -> None:
-        self.spread[axis] = self.spread.get(axis, False) or not self.group_state.partial
+        if not self.apart:
+            self.spread[axis] = self.spread.get(axis, False) or not self.group_state.partial
 
     def scalar(self, item: Operand, kind: str) -> str:
         text = self.operand(item)
@@ -144,8 +150,8 @@ class Scope:
             return False
         shape = self.layout.shapes[name]
         if shape.lanes:
-            return isinstance(definition, Let) and self.layout.coordinate_only(name)
-        return bool(shape.rows)
+            return self.again or (isinstance(definition, Let) and self.layout.coordinate_only(name))
+        return self.again or bool(shape.rows)
 
     # --- rows
 
