@@ -87,6 +87,8 @@ class Weighed:
 
 
 def _match(form: Form) -> Attention:
+    if isinstance(form, Reduce) and form.op == "lse":
+        return _normalised(form)
     sums = _sums(form)
     weighed = [_weighed(piece, i) for i, (pieces, _) in enumerate(sums) for piece in pieces]
     normaliser = weighed[0].normaliser
@@ -100,6 +102,17 @@ def _match(form: Form) -> Attention:
         _domain(piece, each, common) for piece, each in zip(normaliser.pieces, paired, strict=True)
     )
     return _roles(form, normaliser, domains, common, tuple(lenient for _, lenient in sums))
+
+
+def _normalised(form: Reduce) -> Attention:
+    """The log-sum-exp of a union by itself; that of one domain is a streaming sum (`sum_family.py`)."""
+    if len(form.pieces) < 2:
+        raise Unfit("")
+    pieces = [(each, Weighed(each.axes, each.value, form, (), (), 0)) for each in form.pieces]
+    domains = tuple(_domain(piece, weighed, ()) for piece, weighed in pieces)
+    if not any(each.keys and each.dot is not None for each in domains):
+        raise Unfit("")
+    return _roles(form, form, domains, (), (False,))
 
 
 Sum = tuple[tuple[Piece, ...], bool]

@@ -131,7 +131,8 @@ class Fusion:
             if isinstance(match, StreamedSum):
                 self.families[root] = ("sum", "")
                 return self._sum_reads(root, match)
-            self.families[root] = ("stream", "")
+            union = f"over a union of {len(match.domains)} domains" if len(match.domains) > 1 else ""
+            self.families[root] = ("stream", union)
             return self._stream_reads(root, match)
         self.families[root] = ("tiles", self.refused.get(root, ""))
         if not self.resident:

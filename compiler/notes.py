@@ -71,6 +71,8 @@ def _value(result: Stored) -> str:
 def family(group: Group) -> str:
     if group.family == "reference":
         return f"reference operation, because {group.reason}"
+    if group.family == "stream" and group.reason:
+        return FAMILIES["stream"].replace("softmax", f"softmax {group.reason}", 1)
     return FAMILIES[group.family]
 
 

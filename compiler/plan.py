@@ -27,8 +27,9 @@ class Stored:
 @dataclass(frozen=True, slots=True)
 class Group:
     """`family` names the schedule: a stream of keys past lanes of queries (softmax, or a sum with contractions
-    in every entry), tiles, or the reference operation where no kernel can be written. `also` are results
-    that the same kernel computes on its way (`join.py`)."""
+    in every entry), tiles, or the reference operation where no kernel can be written. `reason` says why it is
+    no better one, or over what a stream goes. `also` are results that the same kernel computes on its way
+    (`join.py`)."""
 
     result: Stored
     family: Literal["stream", "sum", "tiles", "reference"]

@@ -265,6 +265,8 @@ class Streaming(KeyStream[Attention]):
         """The weighted mean, scaled, and where it is present: a sum that was asked for with `otherwise 0`
         is 0 where it met nothing, which is what it added."""
         builder, match = self.builder, self.match
+        if match.root == match.normaliser:
+            return Tile(self._normaliser(running), running.seen[0])
         mixed = builder.let("div", running.acc, running.norm, kind="real", wish="mixed")
         present: Operand = True
         for factor in match.factors:
