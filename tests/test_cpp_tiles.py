@@ -49,6 +49,8 @@ CASES: Mapping[str, Callable[[], Case]] = named(
     ("depthwise_1", lambda: depthwise((1, 1, 1), 1, 1, (1, 8))),
     ("depthwise_2", lambda: depthwise((2, 5, 7), 3, 2, (2, 8))),
     ("depthwise_4", lambda: depthwise((1, 9, 17), 2, 1, (4, 16))),
+    ("depthwise_inside", lambda: depthwise((1, 14, 50), 2, 1, (4, 16))),
+    ("depthwise_inside_5", lambda: depthwise((2, 27, 29), 1, 2, (8, 8))),
     ("streamed_1", lambda: streamed_outputs(1, 1, 1, 8, 8)),
     ("streamed_33", lambda: streamed_outputs(33, 17, 50, 32, 16)),
     ("total_1", lambda: total((1, 1), 8)),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 
 from ...compiler.kernel import Load, Operand, Store
 from .emit import mangle, widen
@@ -46,9 +46,18 @@ class Fills(Scope):
 
     # --- filling
 
-    def fill(self, load: Load, array: str, rows: Rows, lanes: bool, then: str | None = None) -> None:
+    def fill(
+        self,
+        load: Load,
+        array: str,
+        rows: Rows,
+        lanes: bool,
+        then: str | None = None,
+        place: str | None = None,
+    ) -> None:
         """Write a load to an array over `rows`, and over the lanes if it has them; one step along the axis
-        `then` is filled next."""
+        `then` is filled next. `place` is the name of a pointer to the tile, and with `_w` of the distance of
+        its rows: where it lies in memory as it would in the array, the array is left alone."""
         around = self.wide_lanes if lanes else ()
         if not (rows or around):
             self.out.add(f"*({array}) = {self.operand(load.name).code};")
@@ -59,23 +68,32 @@ class Fills(Scope):
         across = self._across(load.index, parts, run, [axis for axis in rows if axis != run])
         along = [part for part in parts if across is None or not self.layout.lies_on(part, (across,))]
         found = range_of(self.layout, along, run)
+        outer = tuple(axis for axis in rows if axis not in (run, across))
+        distances = self._distances(rows, around)
+        if place and (strides is None or found is None or outer or across is None):
+            row = self.distance(rows, rows[0])
+            self.out.add(f"const real *const {place} = {array}; const long {place}_w = {row};")
+            place = None
         if strides is None or found is None:
             self._fill_each(load, array, rows, around)
             return
         places = {run: self.first(run)} | ({across: self.first(across)} if across else {})
-        outer = tuple(axis for axis in rows if axis not in (run, across))
-        with self._around(outer, around[:-1], places):
+        with self._around(outer, around[:-1], places) if not place else nullcontext():
             by_row = self._stride(load.buffer, load.index, across)
             source = self.origin(load.buffer, load.index, places)
-            distances = self._distances(rows, around)
-            to = self._place(array, distances, outer, around[:-1])
             low, high = self._limits(found, run, places, lanes)
             first, end = self._rows_that_exist(parts, across, places)
             count, row = (self.count(across), distances[across]) if across else ("1", 0)
-            where = f"{to}, {row}, {source}, {by_row}, {strides.get(run, '0')}"
+            where = f"{source}, {by_row}, {strides.get(run, '0')}"
             ahead = f", {self._stride(load.buffer, load.index, then)}" if then else ""
             ranges = f"{count}, {first}, {end}, {low}, {high}, {self.layout.tiles[run]}{ahead}"
-            self.out.add(f"fill({where}, {ranges});")
+            fill = f"fill({self._place(array, distances, outer, around[:-1])}, {row}, {where}, {ranges});"
+            if place:
+                self.out.add(f"const real *const {place}_m = in_place({where}, {ranges});")
+                self.out.add(f"const real *const {place} = {place}_m ? {place}_m : {array};")
+                self.out.add(f"const long {place}_w = {place}_m ? {by_row} : {row};")
+                fill = f"if (!{place}_m) {fill}"
+            self.out.add(fill)
 
     def _rows_that_exist(
         self, parts: Sequence[Operand], across: str | None, places: Mapping[str, str]

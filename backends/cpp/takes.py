@@ -66,15 +66,34 @@ class Takes(Fills):
                 self.out.add(f"{mangle(name)}_l[{self.row_index(shape.rows)}] = {code};")
             self.resident_array(name, shape)
 
+    def read_by_rows(self, inner: Nest) -> frozenset[str]:
+        """The residents of which a loop reads runs alone, at any distance of their rows."""
+        return frozenset()
+
     def fill_contracted(self, inner: Nest) -> None:
-        """At the start of a loop: the residents that are there for its coordinate alone."""
+        """At the start of a loop: the residents that are there for its coordinate alone. Those that are read
+        by rows may stay where they are."""
+        in_place = self.read_by_rows(inner)
         taken = dict.fromkeys(m.statement.source for m in inner.members() if isinstance(m.statement, Take))
         for source in taken:
             if self.contracted.get(source) == inner.axis:
-                load = self.layout.definitions[source]
-                assert isinstance(load, Load)
-                rows = self.resident_rows(source)
-                self.fill(load, self.resident[source], rows, False, inner.axis)
+                place = place_of(source) if source in in_place else None
+                self._fill_contracted(source, inner.axis, place)
+                if place:
+                    self.out.declare(place)
+
+    def fill_passed(self) -> None:
+        """Fill the residents that were left where they are, for readers of any entry."""
+        for source in self.contracted:
+            place = place_of(source)
+            if self.out.declared(place):
+                with self.out.braces(f"if ({place} != {self.resident[source]})"):
+                    self._fill_contracted(source, None, None)
+
+    def _fill_contracted(self, source: str, then: str | None, place: str | None) -> None:
+        load = self.layout.definitions[source]
+        assert isinstance(load, Load)
+        self.fill(load, self.resident[source], self.resident_rows(source), False, then, place)
 
     # --- takes
 
@@ -105,13 +124,22 @@ class Takes(Fills):
                     total[lane] = total.get(lane, 0) + step * self.distance(rows, axis)
         return {lane: step for lane, step in total.items() if step}
 
-    def first_entry(self, take: Take, places: Mapping[str, str]) -> str:
-        """The place of the entry that the tile's first lane takes, at given places of other axes."""
+    def first_entry(
+        self, take: Take, places: Mapping[str, str], distances: Mapping[str, str] | None = None
+    ) -> str:
+        """The place of the entry that the tile's first lane takes, at given places of other axes. `distances`
+        of rows are those of the array unless they are given."""
         rows = self.resident_rows(take.source)
         places = {**places, **{axis: self.first(axis) for axis in self.wide_lanes}}
         terms: list[str] = []
         for axis, item in self.taken(take).items():
             if axis in rows:
                 code = self.at(item, places).code
-                terms.append(f" + ({code} - ({self.layout.local[axis]}L)) * {self.distance(rows, axis)}")
+                distance = (distances or {}).get(axis, self.distance(rows, axis))
+                terms.append(f" + ({code} - ({self.layout.local[axis]}L)) * {distance}")
         return "".join(terms)
+
+
+def place_of(source: str) -> str:
+    """The C++ name of the pointer to a resident that may stay where it is."""
+    return f"{mangle(source)}_p"

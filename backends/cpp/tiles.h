@@ -103,6 +103,12 @@ template <class T> static __attribute__((noinline)) void fill(real *to, long row
   for (long r = 0; r < rows; r++)
     for (long i = l; i < high; i++) to[r * row + i] = real(from[r * by_row + i * by_lane]);
 }
+// Where all entries of such a tile exist and its runs are vectors of reals in memory, it need not be filled: its place, or nullptr
+template <class T> INLINE const real *in_place(const T *from, long by_row, long by_lane, long rows, long first, long end, long low, long high, long width, long ahead) {
+  if (!std::is_same<T, real>::value || by_lane != 1 || first > 0 || end < rows || low > 0 || high < width) return nullptr;
+  for (long r = 0; r < rows; r++) { __builtin_prefetch(from + ahead + r * by_row); __builtin_prefetch(from + ahead + r * by_row + width - 1); }
+  return (const real *)from;
+}
 // to[r * by_row + l * by_lane] = from[r][l] in the first `count` lanes; `row` is the distance of rows in `from`
 template <class T> static __attribute__((noinline)) void drain(const real *from, long row, T *to, long by_row, long by_lane, long rows, long count) {
   long l = 0;
@@ -192,6 +198,29 @@ template <int R, int W, int M> APART void dot(const real *A, long by_row, long b
     blocks<1, WIDEST, M>(a, by_row, by_entry, b, C, start, scale, r, rows, k);
     done += k;
   } while (done < K);
+}
+// Adds to TALL by ACROSS vectors of lanes what N weights of a column, `by_column` apart, make of the rows of p that they reach: each row is
+// read once for all of them. So for each of `others` places, one `step` further in p and `by_other` in k.
+template <int N, int TALL, int ACROSS> APART void stencil(const real *k, long by_column, long by_other, const real *p, long row, long step, long others, vec *sums) {
+  vec r[TALL * ACROSS];
+#pragma GCC unroll 16
+  for (int i = 0; i < TALL * ACROSS; i++) r[i] = sums[i];
+  for (long o = 0; o < others; o++, k += by_other, p += step) {
+    vec w[N];
+#pragma GCC unroll 16
+    for (int i = 0; i < N; i++) w[i] = all(k[i * by_column]);
+    const real *q = p;
+#pragma GCC unroll 32
+    for (int t = 0; t < TALL + N - 1; t++, q += row)
+#pragma GCC unroll 8
+      for (int s = 0; s < ACROSS; s++) {
+        const vec tap = in_register(load(q + s * LANES));
+#pragma GCC unroll 16
+        for (int i = 0; i < N; i++) if (t >= i && t - i < TALL) r[(t - i) * ACROSS + s] += w[i] * tap;
+      }
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < TALL * ACROSS; i++) sums[i] = r[i];
 }
 // One number of all lanes of N vectors
 template <int N, class V, class T, class F, class G> INLINE T across(const V (&v)[N], T start, F join, G join_numbers) {
