@@ -28,8 +28,9 @@ class Domain:
 
     `score` is the unmasked score, in which `dot` (if any) is the contraction of `query` with `key_side`
     over `channels`, of `query` alone where there are no keys; `predicates` mask it. Its weights meet
-    `value_side`, read once a key, or `value`, the same at every key; `shown` masks the values. `term`
-    is the number of the sum that adds them, None where only the normaliser counts them."""
+    `value_side`, read once a key, or `value`, the same at every key, times `scales`, which no key
+    changes; `shown` masks the values. `term` is the number of the sum that adds them, None where only the
+    normaliser counts them."""
 
     keys: tuple[Key, ...]
     predicates: tuple[Form, ...]
@@ -40,6 +41,7 @@ class Domain:
     channels: tuple[Axis, ...]
     value_side: Side | None
     value: Form | None
+    scales: tuple[Form, ...]
     shown: tuple[Form, ...]
     term: int | None
 
@@ -172,7 +174,8 @@ def _common(weighed: Sequence[Weighed]) -> tuple[Form, ...]:
     return tuple(
         each
         for each in first.rest
-        if all(each in other.rest and not set(each.axes) & set(other.axes) for other in weighed)
+        if all(other.rest.count(each) == first.rest.count(each) for other in weighed)
+        and not any(set(each.axes) & set(other.axes) for other in weighed)
         and (len(weighed) > 1 or bool(first.axes))
     )
 
@@ -186,8 +189,8 @@ def _domain(piece: Piece, weighed: Weighed | None, common: tuple[Form, ...]) -> 
     query_masks, query = _fixed_masks(query, over, None, channels)
     rest = [each for each in weighed.rest if each not in common] if weighed is not None else []
     moving = [each for each in rest if set(each.axes) & over]
-    if len(moving) > 1 or (moving and len(rest) > 1):
-        raise Unfit(f"the softmax weights of a domain meet {len(rest)} factors of their own, not one")
+    if len(moving) > 1:
+        raise Unfit(f"the softmax weights of a domain meet {len(moving)} factors that its keys move, not one")
     value_masks, value_form = _fixed_masks(moving[0], over, over | set(score.axes)) if moving else ((), None)
     reads = [each for each in (key_form, value_form) if each is not None]
     keys = _solved(piece.axes, reads)
@@ -196,6 +199,7 @@ def _domain(piece: Piece, weighed: Weighed | None, common: tuple[Form, ...]) -> 
         side_of(key_form, keys, over) if key_form is not None else None, channels,
         side_of(value_form, keys, over) if value_form is not None else None,
         reduce(_times, rest) if rest and not moving else None,
+        tuple(each for each in rest if moving and each is not moving[0]),
         (*weighed.shown, *value_masks) if weighed is not None else (),
         weighed.term if weighed is not None else None,
     )  # fmt: skip
@@ -278,7 +282,10 @@ def _roles(
 ) -> Attention:
     """Sort the outer axes: shared with the keys (batch), of queries only (lanes), of values only."""
     scored = {
-        axis for each in domains for form in (each.score, *each.predicates, *each.shown) for axis in form.axes
+        axis
+        for each in domains
+        for form in (each.score, *each.predicates, *each.shown, *each.scales)
+        for axis in form.axes
     }
     of_values = {axis for each in domains for axis in _value_axes(each)}
     outputs = tuple(axis for axis in root.axes if axis in of_values and axis not in scored)
@@ -321,5 +328,5 @@ def asked(match: Attention) -> tuple[Form, ...]:
     found: list[Form] = []
     for each in match.domains:
         single = (each.score, each.query, each.value)
-        found += [*(form for form in single if form is not None), *each.predicates, *each.shown]
+        found += [*(form for form in single if form is not None), *each.predicates, *each.shown, *each.scales]
     return (*found, *match.factors)

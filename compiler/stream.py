@@ -57,7 +57,7 @@ class Running:
 @dataclass(frozen=True, slots=True)
 class Entries:
     """Of the entries of one chunk: the score, where a mask shows it, where it exists, and what its weight
-    meets, read once a key (`values`) or once a query (`value`), and where a mask shows that."""
+    meets, read once a key (`values`) or once a query (`value`), where a mask shows that, and what scales it."""
 
     score: Operand
     visible: Operand
@@ -65,6 +65,7 @@ class Entries:
     values: Tile | None
     value: Tile | None
     shown: Operand
+    scale: Tile
 
 
 @dataclass(slots=True)
@@ -146,7 +147,20 @@ class Streaming(KeyStream[Attention]):
             lowering.bind(domain.dot, env, self._contracted(domain, query, key_tile))
         score = lowering.value(domain.score, env, guard)
         shown = self._predicates(domain.shown, env, guard)
-        return Entries(score.value, visible, score.present, values, value, shown)
+        scale = self._scale(domain, inside)
+        return Entries(score.value, visible, score.present, values, value, shown, scale)
+
+    def _scale(self, domain: Domain, inside: Operand) -> Tile:
+        """The factors of a domain that no key changes."""
+        product: Operand = 1.0
+        present: Operand = True
+        for each in domain.scales:
+            tile = self.lowering.value(each, self.env, inside)
+            product = (
+                self.builder.let("mul", product, tile.value, kind="real") if product != 1.0 else tile.value
+            )
+            present = self.builder.both(present, tile.present)
+        return Tile(product, present)
 
     def _contracted(self, domain: Domain, query: Tile, key: Tile | None) -> Tile:
         """The contraction over the channels, present where one of its products is."""
@@ -215,9 +229,12 @@ class Streaming(KeyStream[Attention]):
             return replace(after, acc=builder.let("mul", after.acc, shrink, kind="real"))
         meets = met.values or met.value
         own, shared = self._split(meets.present, self.outputs) if meets is not None else (True, True)
-        present = builder.both(met.shown, shared)
-        weight = builder.let("select", present, weight, 0.0, kind="real", wish="weight")
+        present = builder.both(met.shown, shared, met.scale.present)
         every = builder.both(met.visible, met.there, present)
+        if met.scale.value != 1.0:
+            scaled = builder.let("mul", weight, met.scale.value, kind="real")
+            weight = builder.let("select", every, scaled, 0.0, kind="real", wish="weight")
+        weight = builder.let("select", present, weight, 0.0, kind="real", wish="weight")
         some = self._met(every, over) if over else every
         if met.values is not None:
             value = builder.let("select", own, met.values.value, 0.0, kind="real")

@@ -42,6 +42,7 @@ class Drafting:
         self.writer, self.outer, self.queries = writer, outer, queries
         self.d, self.e = Axis("d"), Axis("e")
         self.inputs: list[Leaf] = []
+        self.gate: Leaf | None = None
         self.query = self.input("q", (*outer, *queries, self.d))
 
     def input(self, stem: str, axes: Axes, kind: str = "real") -> Leaf:
@@ -52,6 +53,16 @@ class Drafting:
 
     def scored(self, key: Form) -> Form:
         return scaled(self.writer, build.reduce("sum", [(mul(self.query, key), (self.d,))]), self.d)
+
+    def gated(self, weight: Form) -> Form:
+        """The weights, perhaps times a number for every query or for all."""
+        if not self.writer.chance(20):
+            return weight
+        if self.gate is None or self.writer.chance(50):
+            self.gate = self.input(
+                "g", self.writer.some([a for a in self.outer if a != BATCH] + [*self.queries])
+            )
+        return mul(self.gate, weight)
 
     # --- domains
 
@@ -139,7 +150,11 @@ def assembled(drafting: Drafting, domains: tuple[Domain, ...]) -> Program:
     writer = drafting.writer
     weights = build.softmax([(each.score, each.axes) for each in domains])
     pairs = [(each, weight) for each, weight in zip(domains, weights, strict=True) if each.value is not None]
-    pieces = [(mul(weight, each.value), each.axes, each.surely) for each, weight in pairs if each.value]
+    pieces = [
+        (mul(drafting.gated(weight), each.value), each.axes, each.surely)
+        for each, weight in pairs
+        if each.value is not None
+    ]
     if writer.chance(60):
         value = build.reduce("sum", [(form, axes) for form, axes, _ in pieces])
         total = any(surely for _, _, surely in pieces)

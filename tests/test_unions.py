@@ -13,7 +13,6 @@ from agreement import agree, check_gradients, check_values, real_of
 from attention_unions import union_examples
 from interpreting import Interpreting
 from plait.compiler.derive import gradient
-from plait.compiler.interpret import interpret
 from plait.compiler.pipeline import plan_program
 from plait.dsl.batch import expand_batch
 from strategies import Example
@@ -27,7 +26,7 @@ def built_quickly() -> Iterator[None]:
         yield
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(union_examples())
 def test_one_kernel(example: Example) -> None:
     plan = plan_program(expand_batch(example.program, 1), verify=True).plan
@@ -113,7 +112,7 @@ def process() -> Iterator[Interpreting]:
 @given(union_examples(most=4))
 def test_values_on_triton(process: Interpreting, example: Example) -> None:
     found = process.call(on_triton.run, str(example.program), dict(example.tensors))
-    agree(found, interpret(example.program, example.tensors), real_of(example))
+    agree(found, example.program, example.tensors, real_of(example), "triton")
 
 
 @settings(max_examples=6)
