@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -21,6 +21,7 @@ from .backends.precision import STORED, uniform
 from .compiler.cost import Machine
 from .compiler.derive import gradient
 from .compiler.explain import Report, explain
+from .compiler.hoist import hoist
 from .compiler.kernel import Kernel
 from .compiler.target import GPUS, GpuTarget
 from .dsl.check import check
@@ -100,7 +101,20 @@ def _remarks(program: Program, assembler: Assembler) -> list[str]:
         for name, axis in typed
         if axis is not None
     ]
-    return [*copied, *indices, *(f"checked once per sizes: {finding}" for finding in check(program))]
+    checked = [f"checked once per sizes: {finding}" for finding in check(program)]
+    return [*copied, *indices, *_still(program), *checked]
+
+
+def _still(program: Program) -> Iterator[str]:
+    """What a module computes from its weights alone."""
+    found = hoist(program)
+    if found is None:
+        return
+    names = {form: name for name, form in program.names}
+    for output in found.weights.outputs:
+        axes = ", ".join(axis.name for axis in output.value.axes)
+        value = f"{names.get(output.value, output.name)}[{axes}]"
+        yield f"hoisted: `{value}` is made of weights only; without gradients a module computes it once a weight update"
 
 
 def _shaped(

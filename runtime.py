@@ -186,9 +186,11 @@ def module(mixer: Mixer, **options: Any) -> torch.nn.Module:
     return import_module(".backends.module", __package__).make_module(mixer, explainer=_explained, **options)
 
 
-def _explained(runner: Runner) -> Report:
-    """What a module's `explain()` gives. A function of a module, so that a pickle can name it."""
-    return _inspection().report(runner)
+def _explained(*runners: Runner) -> Report:
+    """What a module's `explain()` gives for the programs that it runs. A function of a module, so that a
+    pickle can name it."""
+    first, *others = (_inspection().report(runner) for runner in runners)
+    return first.followed_by(others)
 
 
 def aot(

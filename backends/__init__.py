@@ -29,6 +29,11 @@ def derivatives() -> Any:
     return import_module(".derivatives", __package__)
 
 
+def hoists() -> Any:
+    """A program in two: `hoist`."""
+    return import_module(".hoists", __package__)
+
+
 def triton_build() -> Callable[[Kernel], Built]:
     """The Triton backend's `build`."""
     return import_module(".triton.launch", __package__).build

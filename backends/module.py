@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,7 @@ from .autograd import Differentiable
 from .cache import COMPILING
 from .compiled import BackendName, Compiled, OnUnfused, Recompute
 from .fill import declared_tensors, filled
+from .hoisted import Hoisted, Memory, split
 from .precision import NARROW
 from .registry import Shelf, untraced
 from .shapes import Layouts
@@ -54,6 +55,8 @@ class Plan:
     updated: tuple[tuple[str, Path], ...]
     draws: tuple[tuple[str, Initialiser], ...]
     drawn: Layouts
+    hoisted: Hoisted | None
+    """The program without what it makes of weights only, where there is any."""
 
 
 def _plan(program: Program, compiled: Compiled) -> Plan:
@@ -66,6 +69,7 @@ def _plan(program: Program, compiled: Compiled) -> Plan:
         tuple((each.buffer.name, tuple(each.buffer.name.split("."))) for each in program.updates),
         tuple((each.leaf.name, read_initialiser(each.init or "normal()")) for each in program.draws),
         Layouts(program, tuple(each.items for each in program.draws)),
+        split(program, compiled),
     )
 
 
@@ -143,10 +147,11 @@ class PlaitModule(nn.Module):
     """A mixer with its parameters. `forward` takes the inputs in order or by name, and draws by name; it
     returns the output, or a tuple of them in the order of the header."""
 
-    def __init__(self, plans: Plans, explainer: Callable[[Compiled], object] | None = None) -> None:
+    def __init__(self, plans: Plans, explainer: Callable[..., object] | None = None) -> None:
         super().__init__()
         self._plans = plans
         self._explainer = explainer
+        self._made_of_weights = Memory()
 
     @property
     def program(self) -> Program:
@@ -157,7 +162,10 @@ class PlaitModule(nn.Module):
         """The report of the present mode's program: kernels, costs, and what is not fused and why."""
         if self._explainer is None:
             raise NotYet("this module was made without a report", helps=["make it with `mixer.module(...)`"])
-        return self._explainer(self._plans.plan(self._mode()).call.compiled)
+        plan = self._plans.plan(self._mode())
+        if plan.hoisted is not None and plan.call.compiled.last is None:
+            return self._explainer(plan.hoisted.rest.compiled, plan.hoisted.weights)
+        return self._explainer(plan.call.compiled)
 
     def deploy(self) -> nn.Module:
         """The module of the declared deploy form, with its parameters computed from this one's."""
@@ -190,12 +198,24 @@ class PlaitModule(nn.Module):
                 tensors[name] = tensors[name].clone()
         if plan.draws:
             _draw(plan, tensors)
-        results = plan.call(tensors)
+        results = self._results(plan, tensors)
         for name, path in plan.updated:
             with torch.no_grad():
                 self._held(path).copy_(results[f"update:{name}"])
         outputs = tuple(results[name] for name in plan.call.outputs)
         return outputs[0] if len(outputs) == 1 else outputs
+
+    def _results(self, plan: Plan, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        results = None
+        if plan.hoisted is not None and not torch.compiler.is_compiling():
+            results = plan.hoisted(tensors, self._made_of_weights)
+        return plan.call(tensors) if results is None else results
+
+    def train(self, mode: bool = True) -> Self:
+        """See nn.Module. What was computed from the weights is computed again, so that this is the way to
+        tell the module of edits that torch cannot see."""
+        self._made_of_weights.clear()
+        return super().train(mode)
 
     def _held(self, path: Path) -> Tensor:
         place: Any = self
@@ -260,7 +280,7 @@ def make_module(
     on_unfused: OnUnfused = "warn",
     recompute: Recompute = "auto",
     given: Mapping[str, object] | None = None,
-    explainer: Callable[[Compiled], object] | None = None,
+    explainer: Callable[..., object] | None = None,
     dtype: torch.dtype | None = None,
     device: torch.device | str | None = None,
 ) -> PlaitModule:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from textwrap import fill
 
 from ..dsl.program import Axis
@@ -32,6 +32,11 @@ class Report:
 
     def to_html(self) -> str:
         return page(self.text, self.drawn)
+
+    def followed_by(self, others: Iterable[Report]) -> Report:
+        """The reports one after another, drawn as the first."""
+        texts = (each.text for each in others)
+        return replace(self, text="\n".join([self.text, *texts]))
 
 
 def explain(

@@ -66,7 +66,15 @@ def _rest(text: str) -> Iterator[str]:
     yield from (f"<p>{escape(line.strip())}</p>" for line in general)
 
 
-GENERAL = ("together", "fused", "stored", "checked once per sizes", "laid out", "checked at every call")
+GENERAL = (
+    "together",
+    "fused",
+    "stored",
+    "checked once per sizes",
+    "laid out",
+    "hoisted",
+    "checked at every call",
+)
 """How lines of a report begin that are of the whole program."""
 
 

@@ -45,7 +45,7 @@ LAYERS: tuple[tuple[str, str], ...] = (
     # programs from programs
     ("compiler", "affine rewrite conditions simplify derive_rules gather derive tangent"),
     # which values are stored
-    ("compiler", "graphs plan work total check_plan contraction keys attention_family sum_family residuals split outlets"),
+    ("compiler", "graphs plan work total check_plan contraction weights hoist keys attention_family sum_family residuals split outlets"),
     ("compiler", "tile_group fuse join"),
     # the second waist, and what makes one
     ("compiler", "kernel check_kernel kernel_builder written prune reductions lower loops schedule"),
@@ -54,7 +54,7 @@ LAYERS: tuple[tuple[str, str], ...] = (
     ("compiler", "trips seen cost receptive"),
     ("compiler", "pipeline notes page explain"),
     # what needs no printer: a call that finds its kernels in the cache
-    ("backends", "reference derivatives precision budget executable kernel_graph cache"),
+    ("backends", "reference derivatives hoists precision budget rounding executable kernel_graph cache"),
     # the printers, apart from each other
     ("backends", "cpp cpp.ops cpp.emit cpp.intervals cpp.layout cpp.widths cpp.indices cpp.nests cpp.scope"),
     ("backends", "cpp.fills cpp.takes cpp.stores cpp.exact cpp.folds cpp.stencils cpp.groups cpp.dots cpp.scalars"),
@@ -63,7 +63,7 @@ LAYERS: tuple[tuple[str, str], ...] = (
     ("backends", "triton.scope triton.folds triton.dots triton.exact triton.tiles triton.printer"),
     ("backends", "triton.rounded triton.widths triton.files triton.launch triton.aot triton.worker"),
     # the door to them, and what goes through it
-    ("backends", "backends assemble shapes compiled registry autograd fill module"),
+    ("backends", "backends assemble shapes compiled registry autograd fill hoisted module"),
     ("face", "doctor inspection runtime api targets cli __main__ plait"),
     # layers, then papers, then what finds them
     (
