@@ -8,17 +8,14 @@ import torch
 from torch import Tensor
 
 from plait.backends.autograd import Differentiable
-from plait.backends.budget import unit
 from plait.backends.compiled import BackendName, Compiled
+from plait.backends.rounding import allowed
 from plait.compiler.derive import gradient
 from plait.compiler.interpret import interpret
 from plait.dsl.program import Map, Program, Reduce
 from strategies import Example
 
 STEP = 1e-5
-BOUNDS = {torch.float32: 1e-4, torch.float64: 1e-9}
-"""How far a result may be from the interpreter's, beside the largest entry of it or 1."""
-BOUNDS |= {narrow: BOUNDS[torch.float32] + unit(narrow) for narrow in (torch.bfloat16, torch.float16)}
 
 Placing = Callable[[Tensor], Tensor]
 """Where a tensor of a call lies: the same numbers in the same strides, perhaps on another device."""
@@ -33,21 +30,37 @@ def run_on(backend: BackendName, program: Program, tensors: Mapping[str, Tensor]
     return Compiled(program, backend=backend, on_unfused="quiet").run(tensors)
 
 
-def agree(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], real: torch.dtype) -> None:
-    """Equal names, shapes and integers; reals within the bound of their dtype."""
+def agree(
+    found: Mapping[str, Tensor],
+    program: Program,
+    tensors: Mapping[str, Tensor],
+    real: torch.dtype,
+    backend: BackendName = "cpp",
+) -> None:
+    """What the interpreter gives: equal names, shapes and integers; reals of the dtype, each entry within the
+    budget of the program at these tensors."""
+    expected = interpret(program, tensors)
+    within = allowed(program, tensors, real, matrix_units=backend == "triton")
     assert list(found) == list(expected)
     for name, value in expected.items():
         got = found[name].cpu()
         assert got.shape == value.shape, (name, got.shape, value.shape)
-        if not value.is_floating_point():
+        if not (value.is_floating_point() or value.is_complex()):
             assert torch.equal(got, value), name
             continue
-        assert got.dtype == real, (name, got.dtype)
-        finite = value[value.isfinite()]
-        scale = max(1.0, finite.abs().max().item() if finite.numel() else 1.0)
-        wrong = (got.double() - value).abs().nan_to_num(0)
-        assert torch.allclose(got.double(), value, rtol=0, atol=BOUNDS[real] * scale, equal_nan=True), (
-            f"{name}: off by {wrong.max().item():.3g} of {scale:.3g} at {(wrong == wrong.max()).nonzero()[0].tolist()}"
+        assert got.is_complex() or got.dtype == real, (name, got.dtype)
+        close(got.to(value.dtype), value, within[name], name)
+
+
+def close(got: Tensor, value: Tensor, within: Tensor, name: str) -> None:
+    """Each entry within its bound; what is infinite or not a number is equal, unless its bound is infinite."""
+    same = (got == value) | (got.isnan() & value.isnan())
+    wrong = torch.where(same | within.isinf(), 0.0, ((got - value).abs() / within).nan_to_num(torch.inf))
+    if wrong.numel() and not wrong.max() <= 1:
+        at = tuple((wrong == wrong.max()).nonzero()[0].tolist())
+        found, meant = got[at].item(), value[at].item()
+        raise AssertionError(
+            f"{name}{list(at)}: {found} for {meant}, {wrong.max().item():.3g} times what rounding may do"
         )
 
 
@@ -58,7 +71,7 @@ def real_of(example: Example) -> torch.dtype:
 
 def check_values(example: Example, backend: BackendName = "cpp", place: Placing = here) -> None:
     found = run_on(backend, example.program, {name: place(each) for name, each in example.tensors.items()})
-    agree(found, interpret(example.program, example.tensors), real_of(example))
+    agree(found, example.program, example.tensors, real_of(example), backend)
 
 
 def check_gradients(example: Example, backend: BackendName = "cpp", place: Placing = here) -> None:
@@ -84,25 +97,22 @@ def check_gradients(example: Example, backend: BackendName = "cpp", place: Placi
         [place(weight) for weight in weights.values()],
         allow_unused=True, materialize_grads=True,
     )  # fmt: skip
-    expected = expected_gradients(example, wanted, weights)
-    agree(dict(zip(wanted, found, strict=True)), expected, real)
+    derived, given = derivative(example, wanted, weights)
+    by_name = {f"grad.{name}": each for name, each in zip(wanted, found, strict=True)}
+    agree(by_name, derived, given, real, backend)
+    if not _has_corners(program):
+        doubles = {name: as_double(each) for name, each in example.tensors.items()}
+        _check_differences(program, doubles, interpret(derived, given), weights)
 
 
-def expected_gradients(
+def derivative(
     example: Example, wanted: Sequence[str], weights: Mapping[str, Tensor]
-) -> dict[str, Tensor]:
-    """By the derived program, interpreted in float64; where no law about equal entries is needed, that
-    is also held against differences of the program's own values."""
-    tensors = {name: as_double(each) for name, each in example.tensors.items()}
+) -> tuple[Program, dict[str, Tensor]]:
+    """The derived program, and its tensors in float64."""
     derived = gradient(example.program, tuple(wanted))
-    cotangents = {f"cot.{name}": weight.double() for name, weight in weights.items()}
-    names = {each.leaf.name for each in derived.declarations}
-    given = {name: each for name, each in (tensors | cotangents).items() if name in names}
-    made = interpret(derived, given)
-    found = {name: made[f"grad.{name}"] for name in wanted}
-    if not _has_corners(example.program):
-        _check_differences(example.program, tensors, found, weights)
-    return found
+    cotangents = {f"cot.{name}": weight.cpu() for name, weight in weights.items()}
+    given = {name: as_double(each) for name, each in (dict(example.tensors) | cotangents).items()}
+    return derived, {each.leaf.name: given[each.leaf.name] for each in derived.declarations}
 
 
 def _check_differences(
@@ -111,8 +121,9 @@ def _check_differences(
     found: Mapping[str, Tensor],
     weights: Mapping[str, Tensor],
 ) -> None:
-    """Along one random direction of all tensors at once."""
+    """Along one random direction of all tensors at once; where no law about equal entries is needed."""
     generator = torch.Generator().manual_seed(3)
+    found = {name.removeprefix("grad."): each for name, each in found.items()}
     ways = {
         name: torch.randn(each.shape, generator=generator, dtype=each.dtype) for name, each in found.items()
     }

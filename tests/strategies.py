@@ -125,10 +125,14 @@ def any_tensors(program: Program, sizes: Sizes) -> dict[str, Tensor]:
     }
 
 
+STORED = (torch.float64, torch.float32, torch.float32, torch.bfloat16, torch.float16)
+"""What reals are stored in; 16-bit numbers are computed with in float32."""
+
+
 @st.composite
 def with_tensors(draw: Draw, program: Program, sizes: Sizes) -> Example:
     """The program with a tensor for each of its declarations; all reals have one dtype."""
-    dtype = draw(st.sampled_from([torch.float64, torch.float32]))
+    dtype = draw(st.sampled_from(STORED))
     found = {each.leaf.name: draw(tensors(each, sizes, dtype)) for each in program.declarations}
     return Example(program, found, sizes)
 

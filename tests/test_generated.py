@@ -11,9 +11,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
 
-from agreement import check_gradients, check_values, run_on
+from agreement import agree, check_gradients, check_values
 from attention_family import attention_examples
 from denotation import Meaning, differences
 from kernel_families import FAMILIES
@@ -69,14 +68,6 @@ def drawn(strategy: st.SearchStrategy[Example], count: int, check: Callable[[Exa
     run()
 
 
-def alike(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], real: torch.dtype) -> None:
-    """Equal names, shapes and values: integers exactly, reals to a tolerance of their dtype."""
-    assert list(found) == list(expected)
-    for name, value in expected.items():
-        wanted = value.to(real) if value.dtype == torch.float64 else value
-        torch.testing.assert_close(found[name], wanted, equal_nan=True)
-
-
 @settings(max_examples=100)
 @given(examples() | FAMILY)
 def test_fx_equals_the_interpreter(example: Example) -> None:
@@ -115,7 +106,7 @@ def test_an_expanded_batch_means_the_same(example: Example) -> None:
     count = len(batch(bind_sizes(example.program, shapes(example))))
     expanded = expand_batch(example.program, count)
     assert BATCH not in {axis for form in expanded.forms for axis in form.axes}
-    alike(interpret(expanded, example.tensors), interpret(example.program, example.tensors), torch.float64)
+    agree(interpret(expanded, example.tensors), example.program, example.tensors, torch.float64)
 
 
 @settings(max_examples=100)
@@ -180,13 +171,8 @@ def built_quickly() -> Iterator[None]:
 @settings(max_examples=40)
 @given(examples())
 def test_any_program_on_a_backend_equals_the_interpreter(name: BackendName, example: Example) -> None:
-    """All forms, in float64: what has a kernel by its kernel, the rest by its reference operation."""
-    double = {
-        key: tensor.double() if tensor.dtype == torch.float32 else tensor
-        for key, tensor in example.tensors.items()
-    }
-    double = {key: t.to(torch.complex128) if t.is_complex() else t for key, t in double.items()}
-    alike(run_on(name, example.program, double), interpret(example.program, double), torch.float64)
+    """All forms: what has a kernel by its kernel, the rest by its reference operation."""
+    check_values(example, name)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

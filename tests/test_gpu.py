@@ -2,8 +2,7 @@
 
 Float32 products are asked for in `ieee` precision, which is what the printer writes by default, and torch's own
 switches for TF32 take no part: float32 results are held to the same bounds as on a CPU. Nothing here allows for
-TF32. 16-bit results are held to the float32 bound and one rounding more (`agreement.BOUNDS`), or to
-`backends/budget.py` where a test says so.
+TF32. Bounds are those of `backends/budget.py`, entry by entry for generated programs (`backends/rounding.py`).
 
 Examples are drawn but not shrunk, since each one compiles kernels. `pytest -n 12` spreads them.
 """
