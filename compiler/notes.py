@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from math import prod
 
 from ..dsl.build import size
-from ..dsl.program import Axis, Form, Leaf, Map, Reduce, walk
+from ..dsl.program import At, Axis, Form, Leaf, Map, Reduce, walk
 from ..dsl.size_forms import Extent, evaluate_size
 from .contraction import contraction, inside
 from .cost import FUNCTIONS, Bound, Cost, Machine, bound
@@ -16,7 +16,7 @@ from .kernel import Dot, Fold, Kernel, Let, Load, Operand, Store, Stream, Stream
 from .lower import constant_value
 from .plan import Group, Stored
 from .trips import Nest
-from .work import word_of
+from .work import Term, formula_of, word_of
 from .written import Written
 
 Sizes = Mapping[Axis, Extent]
@@ -57,6 +57,7 @@ def note(
     lines: list[tuple[str, str]] = [("computes", computes(group, stored, sizes))]
     if written is not None:
         lines += schedule(written.kernel)
+        lines += dense(group, stored, sizes)
     limit = bound(cost, machine) if machine is not None and written is not None else None
     lines += costs(cost, limit, machine)
     if group.family == "tiles" and group.reason:
@@ -138,6 +139,48 @@ def _weights(form: Reduce, stored: Collection[Form]) -> tuple[str, ...]:
     factors = [] if found is None else [factor.form for factor in found.factors if factor.weight]
     leaves = (each for factor in factors for each in walk((factor,)) if isinstance(each, Leaf))
     return tuple(dict.fromkeys(leaf.name for leaf in leaves))
+
+
+def dense(group: Group, stored: Mapping[Form, Stored], sizes: Sizes | None) -> Iterator[tuple[str, str]]:
+    """Why a sum of products is not handed to a library: what that would put into memory, or nothing gained."""
+    others = {form: each for form, each in stored.items() if form != group.result.form}
+    forms = inside(group.result.form, others)
+    sums = [each for each in forms if isinstance(each, Reduce) and _matrix(each, others)]
+    if group.family != "tiles" or not sums:
+        return
+    kept: dict[Form, None] = {}
+    for each in sums:
+        found = contraction(each, others)
+        assert found is not None
+        sides = (_source(factor.form) for factor in found.factors if not factor.weight)
+        kept |= dict.fromkeys(side for side in sides if not isinstance(side, Leaf) and side not in others)
+        kept |= dict.fromkeys([each] if each != group.result.form else [])
+    if not kept:
+        yield (
+            "library",
+            "a bare product, kept here: torch's own is no faster by measurement (docs/architecture.md)",
+        )
+        return
+    terms = [Term(8, form.axes) for form in kept]
+    more = formula_of(terms) if sizes is None else bytes_of(sum(term.at(sizes) for term in terms))
+    yield (
+        "library",
+        f"not called for the products: what is before and after them would go through memory, {more} more",
+    )
+
+
+def _source(form: Form) -> Form:
+    """What a read reads."""
+    while isinstance(form, At):
+        form = form.value
+    return form
+
+
+def _matrix(form: Reduce, stored: Collection[Form]) -> bool:
+    """A sum of products whose sides have axes of the result of their own: a matrix product, or a dense
+    convolution."""
+    found = contraction(form, stored)
+    return found is not None and bool(found.rows(form.axes))
 
 
 # --- how it runs
