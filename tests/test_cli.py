@@ -190,6 +190,16 @@ def test_explain_tells_the_schedule() -> None:
     assert "streaming softmax" in plait("explain", TEXT).stdout
 
 
+def test_explain_has_numbers_for_shapes_and_writes_a_page(files: Path) -> None:
+    shapes = [word for name in "qkv" for word in ("--shape", f"{name}=1,8,8,16")]
+    assert "FLOPs      152992*batch0*h*w = " not in plait("explain", TEXT).stdout
+    assert re.search(r"bytes +\S.* = 16,384 at least", plait("explain", TEXT, *shapes).stdout)
+    assert plait("explain", TEXT, *shapes, "--html", "out.html").stdout == "wrote out.html\n"
+    assert Path("out.html").read_text().count("<svg") == 4, "the graph, and what is read of q, k and v"
+    assert "cannot be written" in plait("explain", TEXT, "--html", "no/folder/out.html", code=1).stderr
+    assert "`h`" in plait("explain", TEXT, "--shape", "q=1,8,8,16", "--shape", "k=1,9,8,16", code=1).stderr
+
+
 def test_the_catalogue_lists_and_finds() -> None:
     every = plait("catalogue").stdout.splitlines()
     some = plait("catalogue", "ConvNet").stdout.splitlines()

@@ -84,6 +84,11 @@ def test_the_numbers_of_the_convnext_block_are_those_of_its_sheet() -> None:
 LINEAR = "mixer linear(x[t, c]) -> y[t, o]:\n  param w[o, c]\n  param b[o]\n  "
 
 
+def words(made: Report) -> str:
+    """Its text on one line."""
+    return " ".join(str(made).split())
+
+
 def test_why_no_library_is_called_is_said() -> None:
     bare = report(parse(f"{LINEAR}y = sum[c](w * x)\n").program(c=64, o=32), x=(100, 64))
     assert "library    a bare product, kept here" in str(bare)
