@@ -6,14 +6,16 @@ call of a module, so that it may be compiled in. Sizes of other axes belong to t
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
+from math import gcd
 
 from ..dsl.build import low, size
 from ..dsl.program import (
     AsIf,
     At,
     Axis,
+    Coordinate,
     Form,
     Leaf,
     Map,
@@ -28,6 +30,9 @@ from ..dsl.program import (
 )
 from ..dsl.size_forms import is_batch
 from .plan import Stored
+
+Constant = Callable[[Form], "int | None"]
+"""The integer that a form of sizes comes to, where that is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,20 +54,64 @@ class Contraction:
     def over(self) -> tuple[Axis, ...]:
         return self.form.pieces[0].axes
 
-    def rows(self, order: tuple[Axis, ...]) -> tuple[Axis, ...]:
+    def rows(self, order: tuple[Axis, ...], constant: Constant | None = None) -> tuple[Axis, ...]:
         """The axes of the result, in `order`, that only the side without lanes has: that of the weights,
-        or of what lacks the last axis that one side has for itself."""
-        weights = {axis for factor in self.factors if factor.weight for axis in factor.form.axes}
-        others = {axis for factor in self.factors if not factor.weight for axis in factor.form.axes}
+        or of what lacks the last axis that one side has for itself. With `constant`, a factor has no axis
+        that it reads by groups only: all of a block (`blocks`) meets the same of it."""
+        held = [set(factor.form.axes) - set(groups(factor.form, constant)) for factor in self.factors]
+        weights = {
+            axis for factor, own in zip(self.factors, held, strict=True) if factor.weight for axis in own
+        }
+        others = {
+            axis for factor, own in zip(self.factors, held, strict=True) if not factor.weight for axis in own
+        }
         own = [axis for axis in order if axis in self.form.axes]
         if not weights - others or not others - weights:
-            sets = [set(factor.form.axes) for factor in self.factors]
-            single = [axis for axis in own if any(axis not in each for each in sets)]
+            single = [axis for axis in own if any(axis not in each for each in held)]
             if not single:
                 return ()
-            others = {axis for each in sets if single[-1] in each for axis in each}
-            weights = {axis for each in sets if single[-1] not in each for axis in each}
+            others = {axis for each in held if single[-1] in each for axis in each}
+            weights = {axis for each in held if single[-1] not in each for axis in each}
         return tuple(axis for axis in own if axis in weights and axis not in others)
+
+    def blocks(self, constant: Constant) -> dict[Axis, int]:
+        """The axes that some factor reads by groups only, with the entries of a block."""
+        found: dict[Axis, int] = {}
+        for factor in self.factors:
+            for axis, count in groups(factor.form, constant).items():
+                found[axis] = gcd(found.get(axis, 0), count)
+        return {axis: block_of(count) for axis, count in found.items()}
+
+
+def groups(form: Form, constant: Constant | None) -> dict[Axis, int]:
+    """The axes from 0 on that a form reads as `axis // n` only, with n, where n has blocks worth the name."""
+    found: dict[Axis, int] = {}
+    plain: set[Axis] = set()
+    stack = [form] if constant is not None else []
+    while stack:
+        each = stack.pop()
+        match each:
+            case Map(op="floordiv", args=(Coordinate(axis=axis), by)) if constant and (
+                (count := constant(by) or 0) > 0 and constant(low(axis)) == 0
+            ):
+                found[axis] = gcd(found.get(axis, 0), count)
+            case At(value=value, indices=indices):
+                moved = dict(indices)
+                plain |= {axis for axis in value.axes if axis not in moved}
+                stack += moved.values()
+            case Map():
+                stack += each.args
+            case _:
+                plain |= set(each.axes)
+    return {axis: n for axis, n in found.items() if axis not in plain and block_of(n) >= LEAST_BLOCK}
+
+
+MOST_BLOCK, LEAST_BLOCK = 48, 4
+
+
+def block_of(count: int) -> int:
+    """The largest block, of MOST_BLOCK entries or fewer, that groups of `count` entries are made of."""
+    return max(each for each in range(1, min(count, MOST_BLOCK) + 1) if count % each == 0)
 
 
 def factors_of(form: Form, stored: Collection[Form] = ()) -> tuple[Form, ...]:

@@ -16,12 +16,22 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from math import prod
+from functools import partial
+from math import gcd, prod
 
 from ..dsl.build import size
 from ..dsl.program import At, Axis, Form, Reduce
 from ..dsl.size_forms import is_batch
-from .contraction import contraction, epilogue, inside, is_product, neighbours, reduced_axes
+from .contraction import (
+    Constant,
+    Contraction,
+    contraction,
+    epilogue,
+    inside,
+    is_product,
+    neighbours,
+    reduced_axes,
+)
 from .lower import constant_value
 from .plan import Stored
 from .reductions import CHUNKED
@@ -62,7 +72,9 @@ def choose_roles(
     order = tuple(axis for axis in result.axes if axis not in kept)
     found = (contraction(each, stored) for each in epilogue(result.form) if each not in stored)
     contractions = [each for each in found if each is not None]
-    outputs = tuple(axis for axis in order if any(axis in each.rows(order) for each in contractions))
+    constant = partial(constant_value, known=known) if schedule.streamed_outputs else None
+    rows = [each.rows(order, constant) for each in contractions]
+    outputs = tuple(axis for axis in order if any(axis in each for each in rows))
     if all(axis in outputs for axis in order):
         outputs = outputs[:-1]
     left = tuple(axis for axis in order if axis not in outputs)
@@ -73,7 +85,7 @@ def choose_roles(
     across = None if outputs else _across(sums, stored, known, resident, tuple(lanes), schedule)
     if across is not None:
         return replace(across, kept=kept, resident=resident)
-    tiles = _outputs(outputs, known, schedule)
+    tiles = _outputs(outputs, known, schedule) | _blocks(outputs[-1:], contractions, constant)
     streamed = schedule.streamed_outputs and all(set(each.over) <= resident for each in contractions)
     return Roles(lanes, tiles if streamed else {}, {} if streamed else tiles, kept, resident)
 
@@ -183,6 +195,15 @@ def _spread(order: tuple[Axis, ...], known: Mapping[Axis, int], width: int) -> d
             tiles[axis] = tile
             width //= tile
     return dict(reversed(tiles.items()))
+
+
+def _blocks(
+    axes: tuple[Axis, ...], contractions: Sequence[Contraction], constant: Constant | None
+) -> dict[Axis, int]:
+    """The tiles of outputs that something reads by groups: no tile reaches into two."""
+    found = [each.blocks(constant) for each in contractions] if constant is not None else []
+    sizes = {axis: [each[axis] for each in found if axis in each] for axis in axes}
+    return {axis: gcd(*each) for axis, each in sizes.items() if each}
 
 
 def _outputs(axes: tuple[Axis, ...], known: Mapping[Axis, int], schedule: TileSchedule) -> dict[Axis, int]:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from ..dsl.build import low, size
-from ..dsl.program import At, Axis, Coordinate, Form, Map, Otherwise, Reduce, When, children
+from ..dsl.program import At, Axis, Const, Coordinate, Form, Map, Otherwise, Reduce, When, children
 from .contraction import contraction, epilogue, is_fixed, is_product, reduced_axes
 
 Place = object
@@ -134,7 +134,7 @@ class TileGroup:
         for form in epilogue(self.root) if self.outputs else ():
             found = contraction(form, self.found) if form not in self.found else None
             if found is not None and all(is_fixed(axis, self.parameters) for axis in found.over):
-                outputs |= set(found.rows(order))
+                outputs |= set(found.rows(order, written))
         return frozenset(axis for axis in order if axis not in outputs)
 
     def _inside(self) -> list[Form]:
@@ -159,3 +159,8 @@ def _pointwise_in(form: Map) -> Iterator[Form]:
             yield each
             if isinstance(each, Map | When | Otherwise):
                 stack += children(each)
+
+
+def written(form: Form) -> int | None:
+    """An integer that stands in the program as such."""
+    return form.value if isinstance(form, Const) and isinstance(form.value, int) else None

@@ -16,7 +16,7 @@ from .contraction import factors_of
 from .halo import Core, Halos, cores, indices_of, replaced, stand_in
 from .kernel import Carry, Local, Operand, StreamAxis
 from .kernel_builder import Tile
-from .lower import Env, Lowering
+from .lower import Env, Lowering, constant_value
 from .reductions import CHUNKED, Chunked
 from .roles import Roles, extent
 from .schedule import TileSchedule
@@ -33,6 +33,8 @@ class TileLowering(Lowering):
     lanes: tuple[str, ...] = ()
     wide: set[str] = field(default_factory=set[str])
     """Grid and stream axes of more than one coordinate a tile."""
+    blocks: dict[str, int] = field(default_factory=dict[str, int])
+    """Axes that run from 0 in tiles of so many entries."""
     locals: list[Local] = field(default_factory=list[Local])
     tiles: dict[str, int] = field(default_factory=dict[str, int])
     """Lanes along each lane axis."""
@@ -66,6 +68,15 @@ class TileLowering(Lowering):
     def is_wide(self, axis: str) -> bool:
         """Whether a tile axis has more than one coordinate a tile."""
         return axis in self.wide or axis in self.lanes or any(each.name == axis for each in self.locals)
+
+    def _map(self, form: Map, env: Env, guard: Operand) -> Tile:
+        """The group of a coordinate is one number where tiles do not reach into two."""
+        if form.op == "floordiv" and isinstance(form.args[0], Coordinate):
+            place, count = str(env[form.args[0].axis]), constant_value(form.args[1], self.known)
+            block = self.blocks.get(place, 1)
+            if block > 1 and count is not None and count > 0 and count % block == 0:
+                return Tile(self.builder.let("floordiv", f"{place}.first", count, kind="int"))
+        return Lowering._map(self, form, env, guard)
 
     # --- windows
 

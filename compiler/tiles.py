@@ -68,6 +68,9 @@ class Tiles:
         lowering.wide = {
             str(self.env[axis]) for axis, tile in {**roles.rows, **roles.outputs}.items() if tile > 1
         }
+        lowering.blocks = {
+            str(self.env[axis]): tile for axis, tile in roles.outputs.items() if lowering.low(axis) == 0
+        }
         streamed = [str(self.env[axis]) for axis in roles.outputs]
         axes = tuple(
             lowering.stream_axis(axis, str(self.env[axis]), tile) for axis, tile in roles.outputs.items()

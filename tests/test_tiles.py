@@ -71,6 +71,21 @@ PROGRAMS: dict[str, tuple[str, dict[str, tuple[int, ...]]]] = {
         "  y = sum[c, dh](k * (x[h+dh] otherwise 0))\n",
         {"x": (2, 3, 2, 7), "k": (3, 5, 2, 3)},
     ),
+    "grouped by quotient": (
+        "mixer f(x[b, c, h]) -> y[b, o, h]:\n  near dh: 1\n  axis i: 2\n  param k[o, i, dh]\n"
+        "  y = sum[i, dh](k * x[c: o // 6 * 2 + i, h: h+dh])\n",
+        {"x": (2, 4, 7), "k": (11, 2, 3)},
+    ),
+    "grouped beside what is not": (
+        "mixer f(x[t, c]) -> y[t, o]:\n  axis i: 3\n  param k[o, i]\n  param v[o, c]\n"
+        "  y = sum[i](k * x[c: o // 8 * 3 + i]) + sum[c](v * x) + o // 4\n",
+        {"x": (9, 7), "k": (19, 3), "v": (19, 7)},
+    ),
+    "neighbours of a quotient": (
+        "mixer f(x[t, c]) -> y[t, o]:\n  axis i: 3\n  param k[o, i]\n"
+        "  y = sum[i](k * x[c: (o + 1) // 4 * 3 + i])\n",
+        {"x": (9, 7), "k": (8, 3)},
+    ),
     "depthwise and norm": (
         "mixer f(a[b, h, w, c]) -> y[b, h, w, c]:\n  near dh, dw: 1\n  param k[c, dh, dw]\n  param g[c]\n"
         f"  x = sum[dh, dw](k * a[h+dh, w+dw])\n{NORM}\n  y = z * g\n",
@@ -225,6 +240,17 @@ def test_a_linear_map_streams_its_outputs() -> None:
     assert stream.carries == ()
     assert isinstance(stream.body[-1], Store)
     assert {each.buffer for each in stream.body if isinstance(each, Load)} == {"w", "b"}
+
+
+def test_outputs_of_one_group_are_a_block() -> None:
+    """Their weights are rows of a product with what the group reads, which no output makes anew."""
+    (stream,) = (each for each in kernel("grouped by quotient").body if isinstance(each, Stream))
+    assert [axis.step for axis in stream.axes] == [6]
+    (dot,) = (each for each in stream.body if isinstance(each, Dot))
+    (read,) = (each for each in stream.body if isinstance(each, Load) and each.buffer == "x")
+    output = stream.axes[0].name
+    assert output in dot.axes
+    assert output not in read.axes
 
 
 def test_a_block_of_two_maps_is_one_kernel() -> None:
