@@ -14,6 +14,7 @@ from torch import Tensor
 
 import kernel_meaning
 from kernel_corners import CORNERS
+from kernel_masks import MASKED
 from kernel_sketches import FOLDED, Case, depthwise, folded, product, streamed_outputs, total
 from kernel_tiles import TILED
 from plait.backends.cpp.launch import Built
@@ -36,7 +37,7 @@ def named(*cases: tuple[str, Callable[[], Case]]) -> dict[str, Callable[[], Case
 
 CASES: Mapping[str, Callable[[], Case]] = named(
     *((each.__name__, each) for each in CORNERS if each.__name__ not in REFUSED),
-    *((each.__name__, each) for each in TILED),
+    *((each.__name__, each) for each in (*TILED, *MASKED)),
     *(
         (f"fold_{op}_{kind}_{tile}", partial(folded, op, kind, tile, 3))
         for op, kinds in FOLDED.items()

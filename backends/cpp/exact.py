@@ -10,11 +10,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from ...compiler.kernel import Dot, Fold, Let, Load, Operand, Take, operands
+from ...compiler.kernel import Dot, Fold, Let, Load, Operand, Store, Stream, Take, operands
 from .emit import Text, mangle, operation, widen
+from .layout import every
 from .nests import Member
 from .scope import LANES_OF_EXACT
-from .stores import Stores
+from .stores import Stores, reals
 
 Rows = tuple[str, ...]
 
@@ -52,6 +53,7 @@ class Exact(Stores):
             self.out.add("seldom();")
             self.out.add(LANES_OF_EXACT)
             self.again, self.apart, self.gate = True, True, None
+            self.fill_passed()
             yield
             self.again, self.apart, self.gate = state
 
@@ -107,11 +109,55 @@ class Exact(Stores):
         text = self.product_by_mask(dot) if product is None else self.by_mask(dot, product)
         self.out.add(f"{total} += {widen(text, 'real', True)};")
 
+    # --- streams
+
+    @contextmanager
+    def until_exact(self, stream: Stream) -> Iterator[None]:
+        """A stream that is run again, by the masks of its products, where a sum that it carries ends as no
+        finite number: whatever comes into a sum that is not finite stays in it. So no chunk is tested."""
+        before, sums = self.retried, self._sums_of_products(stream)
+        self.retried = frozenset(name for names in sums.values() for name in names)
+        if not sums:
+            yield
+            self.retried = before
+            return
+        with self.out.braces("for (bool exact = false;; exact = true)"):
+            yield
+            tests = [
+                f"not_finite({reals(self.slots[carry], rows)}, WIDTH, {self.layout.size(rows)}, 1, vectors * LANES)"
+                for carry in sums
+                for rows in (self.layout.shapes[carry].rows,)
+            ]
+            self.out.add(f"if (exact || !({' || '.join(tests)})) break;")
+        self.retried = before
+
+    def _sums_of_products(self, stream: Stream) -> dict[str, frozenset[str]]:
+        """Carries that products with a mask are added to, and these products: none in a stream that cannot
+        be run again, or the lanes of which are its own."""
+        layout = self.layout
+        fixed = all(
+            not isinstance(carry.init, str) and layout.shapes[carry.name].lanes for carry in stream.carries
+        )
+        lanes = set(self.kernel.lanes) <= {axis.name for axis in self.kernel.grid}
+        if not fixed or not lanes or any(isinstance(each, Store) for each in every(stream.body)):
+            return {}
+        found: dict[str, frozenset[str]] = {}
+        for carry in stream.carries:
+            chain, masked = {carry.name}, set[str]()
+            for each in stream.body:
+                if isinstance(each, Dot) and each.init in chain and not layout.folds_products(each):
+                    chain.add(each.name)
+                    masked |= {each.name} if each.mask is not True else set()
+            local = set(layout.shapes[carry.name].rows) <= set(layout.local)
+            if masked and local and carry.next in chain - {carry.name}:
+                found[carry.name] = frozenset(masked)
+        return found
+
     # --- register blocks
 
     def block_by_mask(self, dot: Dot, block: Block, plain: str) -> None:
         """A register block (`plain`), or the sum by the mask: where the result shows that it must be, if
-        it starts at nothing; else where an exposed side is not finite."""
+        it starts at nothing; else where an exposed side is not finite, in a stream that is run again only."""
         out = self.out
         if dot.mask is True:
             out.add(plain)
@@ -125,7 +171,8 @@ class Exact(Stores):
                 block.left: left,
                 block.right: f"{block.from_}, WIDTH, {block.entry_count}, 1, vectors * LANES",
             }
-            with self.seldom(" || ".join(f"not_finite({sides[name]})" for name in dot.exposed)):
+            test = " || ".join(f"not_finite({sides[name]})" for name in dot.exposed)
+            with self.seldom(f"exact && ({test})" if dot.name in self.retried else test):
                 self._entries_of(dot, block, again=False)
             with out.braces("else"):
                 out.add(plain)
@@ -152,7 +199,9 @@ class Exact(Stores):
         if not isinstance(dot, Dot) or dot.mask is True or set(dot.over) & set(self.wide_lanes):
             return
         name, out = mangle(dot.name), self.out
-        with self.seldom(f"not_finite({name}_r)"):
+        first = [self._known_before(each) for each in dot.exposed]
+        known = f"({' || '.join(first)}) && " if all(first) else ""
+        with self.seldom(f"{known}not_finite({name}_r)"):
             if block == 1:
                 self._again(dot, member, f"{name}_r")
                 return
@@ -166,6 +215,32 @@ class Exact(Stores):
                 self._again(dot, member, f"{name}_x[u]")
             out.add(unrolled)
             out.add(f"for (int u = 0; u < {block}; u++) {name}_r[u] = {name}_x[u];")
+
+    def _known_before(self, name: str) -> str:
+        """The name of a number that says before all tiles whether a side that is the same for all of them holds
+        what is not finite; "" where it is no such side."""
+        load, axes = self.layout.definitions.get(name), self.layout.shape(name).rows
+        if not isinstance(load, Load) or self.kernel.buffer(load.buffer).real != self.kernel.real or not axes:
+            return ""
+        strides = self.strides(load.buffer, load.index, axes)
+        items = (*load.index, load.mask)
+        steady = all(set(self.layout.axes.get(str(item), ())) <= set(self.layout.local) for item in items)
+        if strides is None or not steady or not self.layout.always_inside(load.mask):
+            return ""
+        found = f"{mangle(name)}_m"
+        at = self.origin(load.buffer, load.index, {axis: self.first(axis) for axis in axes})
+        *outer, across, run = ("", *axes) if len(axes) == 1 else axes
+        by = {axis: strides.get(axis, "0") for axis in axes}
+        counts = {axis: self.layout.tiles[axis] for axis in axes}
+        at += "".join(f" + j_{mangle(axis)} * ({by[axis]})" for axis in outer)
+        loops = "".join(
+            f"for (long j_{mangle(axis)} = 0; j_{mangle(axis)} < {counts[axis]}; j_{mangle(axis)}++) "
+            for axis in outer
+        )
+        row = f"{by[across]}, {counts[across]}" if across else "0, 1"
+        line = f"{loops}{found} |= not_finite({at}, {row}, {by[run]}, {counts[run]});"
+        self.before_tiles[found] = f"  bool {found} = false; {line}"
+        return found
 
     def _again(self, dot: Dot, member: Member, to: str) -> None:
         self.out.add(f"vec total = {self.with_start(dot, 'vec{}')};")

@@ -64,6 +64,7 @@ class Printer(Scalars):
             *self._numbers(),
             *self._arrays(),
             *self._lane_arrays(),
+            *self.before_tiles.values(),
             *self._with_lanes(),
             "}",
             "}",
@@ -213,9 +214,10 @@ class Printer(Scalars):
     def stream(self, stream: Stream) -> None:
         """Loops over chunks; the innermost run is trimmed to what some lane can see."""
         here = self.layout.position[id(stream)]
-        for carry in stream.carries:
-            self.start_carry(carry, here)
-        self._chunks(stream, stream.axes)
+        with self.until_exact(stream):
+            for carry in stream.carries:
+                self.start_carry(carry, here)
+            self._chunks(stream, stream.axes)
         self.release(self.layout.position[-id(stream)])
 
     def _chunks(self, stream: Stream, axes: tuple[StreamAxis, ...]) -> None:

@@ -61,6 +61,10 @@ class Scope:
     """Whether values that have no array are computed again where they are read."""
     apart: bool = False
     """Whether the open branch has the lanes' coordinates for itself."""
+    before_tiles: dict[str, str] = field(default_factory=dict[str, str])
+    """What is computed before all tiles, by name."""
+    retried: frozenset[str] = frozenset()
+    """Products whose masks count in a second run of the stream that is open."""
 
     def __post_init__(self) -> None:
         self.layout = Layout(self.kernel)
