@@ -161,13 +161,20 @@ class Fusion:
         stack, seen = [form], {form}
         while stack:
             for user in self.users.get(stack.pop(), []):
-                if user == root or user in seen:
+                if user == root or user in seen or self._makes_own(user, form):
                     continue
                 if user in self.reasons or no_kernel(user):
                     return True
                 seen.add(user)
                 stack.append(user)
         return False
+
+    def _makes_own(self, user: Form, form: Form) -> bool:
+        """Whether a reader streams, and computes what it needs of a value over queries and keys itself."""
+        match = self._matched(user)
+        if isinstance(match, str) or form in self.reasons:
+            return False
+        return form not in (must_store(match) if isinstance(match, Attention) else sums_store(match))
 
     def _stream(self, root: Form) -> Attention | StreamedSum | None:
         """A streaming reduction that is the root, or that the root is pointwise in."""

@@ -10,9 +10,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..dsl.ops import Kind
-from ..dsl.program import At, Axis, Coordinate, Form, Map, Piece, Reduce
+from ..dsl.program import At, Axis, Coordinate, Form, Map, Piece, Reduce, children, walk
 from ..dsl.size_forms import is_batch
-from .contraction import factors_of
+from .contraction import contraction, factors_of
 from .halo import Core, Halos, cores, indices_of, replaced, stand_in
 from .kernel import Carry, Local, Operand, StreamAxis
 from .kernel_builder import Tile
@@ -241,13 +241,13 @@ class TileLowering(Lowering):
             else:
                 names[axis] = self.coordinate(axis)
                 streams.append((axis, names[axis]))
-        steps = self._steps(streams)
+        steps = self._steps(streams, piece.value)
         made = tuple(
             self.stream_axis(axis, name, step) for (axis, name), step in zip(streams, steps, strict=True)
         )
         return names, made
 
-    def _steps(self, streams: list[tuple[Axis, str]]) -> list[int]:
+    def _steps(self, streams: list[tuple[Axis, str]], entry: Form) -> list[int]:
         """The chunks of streamed axes, put in order: those that lie in the lanes, or a run of the last."""
         across = self.roles.across
         if across:
@@ -259,8 +259,17 @@ class TileLowering(Lowering):
         steps = [1] * len(streams)
         if streams and not self._short(streams[-1][0]):
             steps[-1] = self.schedule.chunk
+            if self.schedule.halo and self._multiplies(entry, streams[-1][0]):
+                steps[-1] = max(self.schedule.chunk // 8, 1)
             self.wide.add(streams[-1][1])
         return steps
+
+    def _multiplies(self, entry: Form, axis: Axis) -> bool:
+        """Whether every entry along an axis has a product of its own, whose sides are read for it alone: short
+        chunks of them stay in the nearest cache."""
+        inside = walk((entry,), lambda each: () if each in self.stored else children(each))
+        products = (contraction(each, self.stored) for each in inside if axis in each.axes)
+        return any(each is not None and not any(f.weight for f in each.factors) for each in products)
 
     def _short(self, axis: Axis) -> bool:
         """Whether the entries of an axis are streamed one by one."""

@@ -126,6 +126,24 @@ def test_a_temperature_takes_no_pass_of_its_own() -> None:
     assert planned(TEMPERATURE, "auto") == ([2, 1, 2, 2, 1], ["stream", "tiles", "sum", "sum", "tiles"])
 
 
+@pytest.mark.parametrize(
+    "text", [OFFSETS, DISTANCES, TEMPERATURE, CAUSAL], ids=lambda text: text.split()[1][:9]
+)
+def test_nothing_over_pairs_is_stored(text: str) -> None:
+    """Tables of offsets and distances too: no stored value has more axes than a tensor of the program."""
+    program = parse(text).program()
+    for recompute in ("auto", "all"):
+        reverse = gradient(program)
+        made = from_kept(reverse, keep(program, recompute)[1])
+        plan = plan_program(expand_batch(made, 1), verify=True).plan
+        most = max(len(each.leaf.over) for each in program.declarations)
+        assert max(len(each.axes) for each in plan.stored.values()) <= most
+        pairs = {frozenset(("t", "s")), frozenset(("h", "dh"))}
+        for each in plan.stored.values():
+            names = {axis.name for axis in each.axes}
+            assert not any(pair <= names for pair in pairs), (each.name, names)
+
+
 def test_without_kept_values_statistics_stream_too() -> None:
     """The log-sum-exp and sum[s](p * dp), then dq, then dk with dv."""
     assert planned(CIRCULAR, "all") == ([1, 1, 1, 1, 2], ["stream", "sum", "sum", "sum", "sum"])
