@@ -71,8 +71,11 @@ class Compiled:
     def explain(self, shapes: Mapping[str, Sequence[int]] | None = None) -> Report:
         """What each kernel computes, its schedule, FLOPs, bytes against the least, the bound on its time,
         and what is not fused and why: in numbers for tensors of these `shapes` by name, else for those of
-        the last call. `str()` is the text, `.to_html()` a page with drawings. Raises PlaitError."""
-        return _inspection().report(self.runner, shapes)
+        the last call, that of its gradients after it. `str()` is the text, `.to_html()` a page with drawings.
+        Raises PlaitError."""
+        if shapes is not None:
+            return _inspection().report(self.runner, shapes)
+        return _explained(*(self._differentiable.ran() or (self.runner,)))
 
 
 def _inspection() -> Any:

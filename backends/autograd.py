@@ -94,6 +94,12 @@ class Differentiable:
         made = self.compiled
         return f"{made.backend} {made.dtype} {made.on_unfused}\n{canonical(made.program)}"
 
+    def ran(self) -> tuple[Compiled, ...]:
+        """The programs that calls have run so far: its own, those in its place, their derivatives."""
+        others = [*self._twins.values(), *(each for each, _ in self._derived.values())]
+        found = [self.compiled, *(each for other in others if other is not self for each in other.ran())]
+        return tuple(each for i, each in enumerate(found) if each.last and (i == 0 or each is not found[0]))
+
     # --- calls
 
     def __call__(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -361,8 +367,7 @@ class _Call(Function):
             if cotangent is not None and name in program.smooth
         }
         found: list[Tensor] = []
-        count = len(program.names)
-        saved = ctx.saved_tensors
+        saved, count = ctx.saved_tensors, len(program.names)
         tensors, kept = saved[:count], saved[count:]
         if wrt and given and kept and not torch.is_grad_enabled():
             found = program.recovered(wrt, tuple(given), tensors, kept, tuple(given.values()))

@@ -62,6 +62,10 @@ class Hoisted:
     names: tuple[str, ...]
     reads: tuple[str, ...]
 
+    def ran(self) -> tuple[Compiled, ...]:
+        """The programs that calls have run so far."""
+        return self.rest.ran() + ((self.weights,) if self.weights.last is not None else ())
+
     def __call__(self, tensors: Mapping[str, Tensor], memory: Memory) -> dict[str, Tensor] | None:
         """The results, or None for a call that has to run the whole program."""
         given = [tensors[name] for name in self.reads]

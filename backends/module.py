@@ -163,9 +163,8 @@ class PlaitModule(nn.Module):
         if self._explainer is None:
             raise NotYet("this module was made without a report", helps=["make it with `mixer.module(...)`"])
         plan = self._plans.plan(self._mode())
-        if plan.hoisted is not None and plan.call.compiled.last is None:
-            return self._explainer(plan.hoisted.rest.compiled, plan.hoisted.weights)
-        return self._explainer(plan.call.compiled)
+        ran = [*plan.call.ran(), *(plan.hoisted.ran() if plan.hoisted is not None else ())]
+        return self._explainer(*(ran or [plan.call.compiled]))
 
     def deploy(self) -> nn.Module:
         """The module of the declared deploy form, with its parameters computed from this one's."""

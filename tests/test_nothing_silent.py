@@ -122,3 +122,30 @@ def test_the_watch_sees_what_torch_does() -> None:
     with Watch() as watch:
         torch.ones(3).add(1).reshape(3, 1)
     assert watch.seen == {"ones", "add"}
+
+
+def test_a_report_goes_on_with_the_gradients_that_ran() -> None:
+    text = "mixer f(x[t, c]) -> y[t]:\n  y = sum[c](exp(x))\n"
+    made = plait.compile(parse(text), backend="cpp")
+    x = torch.rand(5, 3, requires_grad=True)
+    made(x)
+    assert "not called yet" not in str(made.explain())
+    assert sum(": 1 kernel" in line for line in str(made.explain()).splitlines()) == 1
+    made(x).sum().backward()
+    forward, backward = (line for line in str(made.explain()).splitlines() if ": 1 kernel" in line)
+    assert forward == "f: 1 kernel"
+    assert backward != forward
+    assert "grad.x[t, c]" in str(made.explain())
+
+
+def test_what_a_gradient_has_no_kernel_for_is_said_and_refused() -> None:
+    """The gradient of a read at places that data decides is a scatter."""
+    text = "mixer f(x[v], ids[t]: index v) -> y[t]:\n  y = x[v: ids]\n"
+    tensors = torch.rand(4, requires_grad=True), torch.tensor([0, 2, 2])
+    quiet = plait.compile(parse(text), backend="cpp", on_unfused="quiet")
+    quiet(*tensors).sum().backward()
+    assert "reference operation, because place has no kernel yet" in str(quiet.explain())
+    strict = plait.compile(parse(text), backend="cpp", on_unfused="error")
+    made = strict(*tensors)
+    with pytest.raises(NotFused, match="place has no kernel yet"):
+        made.sum().backward()
