@@ -14,7 +14,7 @@ from ..compiler.memory import operands_of
 from ..compiler.partial import DTYPES, Partial
 from ..compiler.pipeline import Planned, plan_program, shape_forms, write_kernels
 from ..compiler.plan import Group, Stored
-from ..compiler.schedule import Schedule, StreamSchedule, cpu_tiles, gpu_tiles
+from ..compiler.schedule import GPU_WINDOWS, Schedule, StreamSchedule, cpu_tiles, gpu_tiles
 from ..compiler.target import CpuTarget, this_cpu
 from ..compiler.written import Written
 from ..dsl.program import Axis, Form, Item, Leaf, Program, walk
@@ -36,7 +36,7 @@ def schedule_for(backend: str, target: CpuTarget, real: RealType) -> Schedule:
         return Schedule(CPU_LOOPS, StreamSchedule(target.tile, target.run, False), tiles)
     keys = GPU_KEYS // 2 if real == "float64" else GPU_KEYS
     tiles = gpu_tiles(8 if real == "float64" else 4)
-    return Schedule(GPU_LOOPS, StreamSchedule(GPU_LANES, keys, True), tiles)
+    return Schedule(GPU_LOOPS, StreamSchedule(GPU_LANES, keys, True), tiles, GPU_WINDOWS)
 
 
 @dataclass(slots=True)

@@ -7,7 +7,8 @@ indices      a load or store has one index a dimension
 stores       every element of an output is stored exactly once: the indices of a store are distinct
              coordinates of the grid, of local axes and of the streams around it (shifted by numbers),
              every axis of the grid and of those streams is among them, those streams are visible
-             throughout, and the mask is exactly that the coordinates of wider tiles exist
+             throughout, and the mask is exactly that the coordinates of wider tiles exist; or the rows
+             of a tile of the grid are stored one by one, each where it exists
 lanes        are axes of the grid, or axes of one stream
 takes        read a value that is resident (its axes are local, or of one coordinate)
 """
@@ -47,6 +48,8 @@ class _Checker:
     kinds: dict[str, Kind] = field(default_factory=dict[str, Kind])
     lets: dict[str, Statement] = field(default_factory=dict[str, Statement])
     stored: list[str] = field(default_factory=list[str])
+    rows: dict[tuple[str, str], list[int]] = field(default_factory=dict[tuple[str, str], list[int]])
+    """The rows that are stored one by one, by buffer and axis of the grid."""
     around: list[Stream] = field(default_factory=list[Stream])
     """The streams that we are in, outermost first."""
     streamed: list[set[str]] = field(default_factory=list[set[str]])
@@ -66,6 +69,9 @@ class _Checker:
         if not any(lanes <= axes for axes in ({axis.name for axis in kernel.grid}, *self.streamed)):
             raise self.fail("lanes that are no axes of the grid or of one stream")
         outs = [buffer.name for buffer in kernel.buffers if buffer.role == "out"]
+        tiles = {axis.name: axis.tile for axis in kernel.grid}
+        if any(sorted(steps) != list(range(tiles[axis])) for (_, axis), steps in self.rows.items()):
+            raise self.fail("some rows of a tile are not stored, or more than once")
         if sorted(outs) != sorted(self.stored):
             raise self.fail(f"outputs {outs} are stored as {self.stored}")
 
@@ -203,13 +209,18 @@ class _Checker:
 
     def store(self, store: Store) -> None:
         self.indexed(store.buffer, store.index, self.kind(store.value))
-        if store.buffer in self.stored:
+        row = self.row(store)
+        if row is None and store.buffer in self.stored:
             raise self.fail(f"`{store.buffer}` is stored more than once")
-        self.stored.append(store.buffer)
+        if store.buffer not in self.stored:
+            self.stored.append(store.buffer)
         if any(stream.visible is not True for stream in self.around):
             raise self.fail(f"`{store.buffer}` is stored in a stream that skips chunks")
         streams = [axis for stream in self.around for axis in stream.axes]
         coordinates = [self.coordinate(item) for item in store.index]
+        if row is not None:
+            coordinates = [row[0] if each == f"{row[0]}.first" else each for each in coordinates]
+            self.rows.setdefault((store.buffer, row[0]), []).append(row[1])
         every = {axis.name for axis in (*self.kernel.grid, *streams)}
         known = every | {axis.name for axis in self.kernel.locals}
         if len(set(coordinates)) != len(coordinates) or not set(coordinates) <= known:
@@ -219,10 +230,34 @@ class _Checker:
             raise self.fail(f"`{store.buffer}` is stored once for every {sorted(missing)}")
         wide = {axis.name for axis in self.kernel.grid if axis.tile > 1}
         wide |= {axis.name for axis in streams if axis.step > 1}
-        if self.masks(store.mask) != {f"{name}.valid" for name in wide}:
+        exist = {f"{name}.valid" for name in wide if row is None or name != row[0]}
+        if self.masks(store.mask) != exist | ({row[2]} if row is not None else set()):
             raise self.fail(f"the mask of `{store.buffer}` is not that the tile's coordinates exist")
         if not self.union((store.value,)) <= set(coordinates):
             raise self.fail(f"`{store.buffer}` is given a value with more axes than its index")
+
+    def row(self, store: Store) -> tuple[str, int, str] | None:
+        """The axis of the grid of which a store gives one row, the number of the row, and the test that it
+        exists."""
+        for axis in self.kernel.grid:
+            for item in store.index:
+                let = self.lets.get(str(item))
+                if item == f"{axis.name}.first":
+                    steps = 0
+                elif isinstance(let, Let) and let.op == "add" and let.args[0] == f"{axis.name}.first":
+                    steps = let.args[1]
+                else:
+                    continue
+                tests = (self.lets.get(each) for each in self.masks(store.mask))
+                found = [
+                    each.name
+                    for each in tests
+                    if isinstance(each, Let) and each.op == "lt" and each.args == (item, axis.size)
+                ]
+                if type(steps) is not int or axis.low != 0 or len(found) != 1:
+                    raise self.fail(f"`{store.buffer}` is stored at `{item}`, which is no row that exists")
+                return axis.name, steps, found[0]
+        return None
 
     def coordinate(self, item: Operand) -> str:
         """The coordinate that an index shifts; an index that is no shift has none."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
-from math import gcd
+from math import gcd, prod
 
 from ..dsl.build import low, size
 from ..dsl.program import (
@@ -28,7 +28,7 @@ from ..dsl.program import (
     children,
     walk,
 )
-from ..dsl.size_forms import is_batch
+from ..dsl.size_forms import evaluate_size, is_batch
 from .plan import Stored
 
 Constant = Callable[[Form], "int | None"]
@@ -152,6 +152,26 @@ def _weight(form: Form, stored: Collection[Form]) -> bool:
         return False
     leaves = [each for each in walk((form,)) if isinstance(each, Leaf)]
     return bool(leaves) and all(leaf.role == "parameter" for leaf in leaves)
+
+
+MOST_TAPS = 64
+"""Entries of a window that may be written out one by one."""
+
+
+def is_window(form: Form) -> bool:
+    """Whether a reduction takes few entries, a fixed number of them, around a place that its own axes move."""
+    if not isinstance(form, Reduce) or form.op == "argmax":
+        return False
+    taps = set(reduced_axes(form))
+    if any(bases(axis) for axis in taps) or prod(evaluate_size(size(axis), {}) for axis in taps) > MOST_TAPS:
+        return False
+
+    def below(each: Form) -> tuple[Form, ...]:
+        return () if isinstance(each, Reduce) and each != form else children(each)
+
+    reads = (each for each in walk((form,), below) if isinstance(each, At))
+    indices = (set(index.axes) for each in reads for _, index in each.indices)
+    return any(axes & taps and axes & set(form.axes) for axes in indices)
 
 
 def epilogue(root: Form) -> Iterator[Reduce]:

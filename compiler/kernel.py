@@ -175,7 +175,9 @@ class Stream:
 @dataclass(frozen=True, slots=True)
 class Store:
     """`buffer[index] = value` where `mask`. Every element of an output is stored exactly once. Inside a
-    stream, that of the chunk is stored: the stream's axes are among the coordinates of the index."""
+    stream, that of the chunk is stored: the stream's axes are among the coordinates of the index. An index
+    may be `NAME.first + i` for an axis of the grid: one row of the tile, where it is less than the end of the
+    axis. Then there are as many such stores as the tile has rows."""
 
     buffer: str
     index: tuple[Operand, ...]

@@ -35,6 +35,7 @@ from .sum_family import StreamedSum
 from .tiles import tile_kernel
 from .to_fx import to_fx
 from .total import Totality, count_by_sizes
+from .windows import window_kernel
 from .written import Written
 
 Dump = Callable[[str, object], None]
@@ -243,6 +244,10 @@ def _write(
             return sum_kernel(name, group.result, found, stored, known, real, schedule.stream, also)
         case None:
             pass
+    if schedule.windows is not None:
+        window = window_kernel(name, group.result, stored, known, real, schedule.windows, planned.total)
+        if window is not None:
+            return window
     if schedule.tiles is not None:
         tiled = tile_kernel(name, group.result, stored, known, real, schedule.tiles, planned.total)
         if tiled is not None:

@@ -58,13 +58,29 @@ class TileSchedule:
 
 
 @dataclass(frozen=True, slots=True)
+class WindowSchedule:
+    """`rows` of the result at a time and `lanes` elements of each, a `run` of them along the last axis; windows
+    of at most so many `taps`."""
+
+    rows: int
+    lanes: int
+    run: int
+    taps: int
+
+
+@dataclass(frozen=True, slots=True)
 class Schedule:
-    """The numbers of a backend: lanes of plain loops, those of streaming attention, and of tiles; a
-    backend without tiles writes everything else as plain loops."""
+    """The numbers of a backend: lanes of plain loops, those of streaming attention, of tiles and of windows; a
+    backend without tiles writes everything else as plain loops, one without windows has them in tiles."""
 
     loop_lanes: int
     stream: StreamSchedule
     tiles: TileSchedule | None = None
+    windows: WindowSchedule | None = None
+
+
+GPU_WINDOWS = WindowSchedule(rows=8, lanes=128, run=16, taps=64)
+"""Rows that leave a thread with about 128 registers, of which a 7x7 window's weights take 49."""
 
 
 def cpu_tiles(vector_bytes: int, real_bytes: int) -> TileSchedule:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from ..dsl.build import low, size
 from ..dsl.program import At, Axis, Const, Coordinate, Form, Map, Otherwise, Reduce, When, children
-from .contraction import contraction, epilogue, is_fixed, is_product, reduced_axes
+from .contraction import contraction, epilogue, is_fixed, is_product, is_window, reduced_axes
 
 Place = object
 """Where an axis of a form is in the kernel: two equal places are one tile axis. None: at a computed index."""
@@ -25,7 +25,8 @@ Places = Mapping[Axis, Place]
 class TileGroup:
     """`why_stored` gives the reason for which a form is stored whoever reads it, or "". `shared` says
     whether something outside the group reads a form. `trivial` forms are never stored. `outputs`: the
-    outputs of a contraction run past the tile, so that what it reads is not made anew for them."""
+    outputs of a contraction run past the tile, so that what it reads is not made anew for them; on a machine
+    where they do not, windows have kernels of their own (`windows.py`)."""
 
     root: Form
     parameters: frozenset[Axis]
@@ -56,13 +57,22 @@ class TileGroup:
         self.seen.add(key)
         reason = self.why_stored(form)
         if not reason and isinstance(form, Reduce):
-            reason = self._again(form, places, grid)
+            reason = self._apart(form) or self._again(form, places, grid)
         elif not reason and isinstance(form, Map):
             reason = self._made_of_again(form, places, grid)
         if reason:
             self.found[form] = reason
             return []
         return self._below(form, places)
+
+    def _apart(self, form: Reduce) -> str:
+        """Why a reduction has a kernel of its own though it would be computed once."""
+        if self.outputs or not is_window(form):
+            return ""
+        alone = all(is_window(each) for each in self._inside() if isinstance(each, Reduce))
+        if alone and form in epilogue(self.root):
+            return ""
+        return f"a {form.op} over a window has its kernel, in which rows of the result share what they read"
 
     def _again(self, form: Reduce, places: Places, grid: frozenset[Axis]) -> str:
         """Why a reduction would be computed more than once."""

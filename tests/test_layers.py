@@ -50,7 +50,7 @@ LAYERS: tuple[tuple[str, str], ...] = (
     # the second waist, and what makes one
     ("compiler", "kernel check_kernel kernel_builder written prune reductions lower loops schedule"),
     ("compiler", "reach stream_bounds key_stream stream stream_sum target"),
-    ("compiler", "roles halo tile_reduce tiles"),
+    ("compiler", "roles halo tile_reduce tiles windows"),
     ("compiler", "trips seen cost receptive"),
     ("compiler", "pipeline notes page explain"),
     # what needs no printer: a call that finds its kernels in the cache

@@ -18,8 +18,13 @@ FACTORS_A_THREAD = 384
 """Operands that a thread holds for its part of a product without matrix units."""
 RESIDENT_REGISTERS = 128
 """Registers of a thread with which 16 warps share a multiprocessor, and hide each other's waiting."""
-RESIDENT_WORDS = 96
-"""Numbers of 4 bytes that a thread may hold in blocks and still have enough of those registers."""
+RESIDENT_WORDS = 100
+"""Numbers of 4 bytes that a thread may hold in blocks and still have enough of those registers, on matrix units
+that read their operands from shared memory."""
+RESIDENT_CAPABILITY = 9
+"""The first compute capability whose matrix units do."""
+WRITTEN_OUT = 256
+"""Blocks from which on a kernel is one of loops written out: a thread has one element of each."""
 STAGED_BYTES = 65_536
 """Shared memory for the chunks of a stream that are on their way."""
 
@@ -29,8 +34,8 @@ class Options:
     """`precision` is what `tl.dot` makes of float32 operands: `ieee` keeps them, `tf32` rounds them to
     10 bits, `tf32x3` adds the rounding errors back. `stored` rounds one that was computed to bfloat16 where
     the other is stored in it, as `budget` grants, and keeps all others; sums are float32 whatever it is.
-    `fusion` lets a product and a sum round once. `registers` is the most that a thread may have, 0 for
-    what the compiler thinks best."""
+    `fusion` lets a product and a sum round once. `registers` is the most that a thread may have on a GPU
+    of RESIDENT_CAPABILITY, 0 for what the compiler thinks best."""
 
     warps: int = 4
     stages: int = 2
@@ -38,10 +43,11 @@ class Options:
     fusion: bool = True
     registers: int = 0
 
-    def launch(self) -> dict[str, int | bool]:
-        """What Triton is given beside the arguments."""
+    def launch(self, capability: int = RESIDENT_CAPABILITY) -> dict[str, int | bool]:
+        """What Triton is given beside the arguments, on a GPU of this compute capability."""
         given = {"num_warps": self.warps, "num_stages": self.stages, "enable_fp_fusion": self.fusion}
-        return given | ({"maxnreg": self.registers} if self.registers else {})
+        limited = self.registers and capability >= RESIDENT_CAPABILITY
+        return given | ({"maxnreg": self.registers} if limited else {})
 
 
 def default_options(kernel: Kernel, machine: Machine = "cuda", precision: Precision = "stored") -> Options:
@@ -52,6 +58,8 @@ def default_options(kernel: Kernel, machine: Machine = "cuda", precision: Precis
     width = 8 if kernel.real == "float64" else 4
     largest = max((layout.places(dims) for dims in layout.values.values()), default=1) * width // 4
     warps = next(warps for warps in (1, 2, 4, 8) if largest <= WORDS_A_WARP * warps or warps == 8)
+    if sum(bool(dims) for dims in layout.values.values()) > WRITTEN_OUT:
+        warps = min(8, max(1, largest // 32))
     parts = precision != "stored" and any(layout.split(each) is not None for each in layout.products.values())
     if machine == "cuda" and parts:
         warps = max(warps, min(8, 2 * warps))  # three parts take the registers of one and a half values more
@@ -76,7 +84,8 @@ def _fits_residents(layout: Layout, warps: int) -> bool:
     """Whether what a thread holds of a stream with products, its carries and two blocks besides, is so
     little that more programs on a multiprocessor are worth a limit."""
     streams = [each for each in every(layout.kernel.body) if isinstance(each, Stream) and each.carries]
-    if warps < 4 or not layout.products or not streams:
+    short = all(_on_matrix_units(layout, product) for product in layout.products.values())
+    if warps < 4 or not layout.products or not short or not streams:
         return False
     carried = max(
         sum(layout.places(layout.values[carry.name]) for carry in stream.carries) for stream in streams
