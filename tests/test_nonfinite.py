@@ -50,6 +50,18 @@ ATTENTION: dict[str, tuple[str, Shapes]] = {
         "  p = softmax[m | m > n - 3 & m <= n](sum[d](q * k))\n  o = sum[m](p * v)\n",
         {"q": (33, 3), "k": (33, 3), "v": (33,)},
     ),
+    "a union": (
+        "mixer f(q[b, h, w, d=4], k[b, h, w, d], v[b, h, w, d], r[b, n, d], u[b, n, d], z[b]) -> o[b, h, w, d]:\n"
+        "  near dh, dw: 1\n  s = when(dh*dh + dw*dw < 2, sum[d](q * k[h+dh, w+dw]))\n  t = sum[d](q * r)\n"
+        "  top = lse[dh, dw; n; ](s, t, z)\n"
+        "  o = sum[dh, dw; n](exp(s - top) * v[h+dh, w+dw], exp(t - top) * u)\n",
+        {"q": (2, 5, 9, 4), "k": (2, 5, 9, 4), "v": (2, 5, 9, 4), "r": (2, 7, 4), "u": (2, 7, 4), "z": (2,)},
+    ),
+    "keys at even places": (
+        "mixer f(q[n, d=3], k[m, d], v[m, d]) -> o[n, d]:\n"
+        "  p = softmax[m | m % 2 == 0 & m <= n](sum[d](q * k))\n  o = sum[m](p * v)\n",
+        {"q": (33, 3), "k": (33, 3), "v": (33, 3)},
+    ),
 }
 
 SUMS: dict[str, tuple[str, Shapes]] = {
@@ -82,6 +94,11 @@ SUMS: dict[str, tuple[str, Shapes]] = {
         "mixer f(x[b, g, c, h]) -> y[b, g, o, h]:\n  near dh: 1\n  param k[g, o, c, dh]\n"
         "  y = sum[c, dh](k * x[h+dh])\n",
         {"x": (2, 3, 2, 17), "k": (3, 5, 2, 3)},
+    ),
+    "dilated, of computed neighbours": (
+        "mixer f(x[c, h, w]) -> y[c, h, w]:\n  near dh, dw: 2\n  param k[c, dh, dw]\n  z = exp(x) * x\n"
+        "  y = sum[dh, dw](k * z[h + 2*dh, w - dw])\n",
+        {"x": (2, 11, 17), "k": (2, 5, 5)},
     ),
     "transposed convolution": (
         "mixer f(x[b, c, h]) -> y[b, o, p]:\n  axis dh: 3\n  axis p: size(h) * 2\n  param k[o, c, dh]\n"
