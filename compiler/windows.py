@@ -246,12 +246,19 @@ class Windows:
                 builder.store(buffer, index, value.value, mask)
             else:
                 buffer = store_result(builder, result, index, value, mask, False)
+        kernel = self._kernel(env, lanes)
+        numbers = {number: form for form, number in lowering.numbers.items()}
+        tensors = {name: (form, there) for name, form, there in lowering.read}
+        return Written.of(prune(kernel), numbers, tensors | {buffer: (result.form, False)})
+
+    def _kernel(self, env: Env, lanes: Mapping[Axis, int]) -> Kernel:
+        lowering, builder = self.lowering, self.lowering.builder
         tiles = {**lanes, self.row: self.schedule.rows}
         grid = tuple(
             Grid(str(env[axis]), lowering.low(axis), lowering.extent(axis), tiles.get(axis, 1))
-            for axis in result.axes
+            for axis in self.result.axes
         )
-        kernel = Kernel(
+        return Kernel(
             builder.name(self.name),
             builder.real,
             tuple(builder.sizes),
@@ -261,9 +268,6 @@ class Windows:
             tuple(str(env[axis]) for axis in lanes),
             tuple(builder.blocks[0].statements),
         )
-        numbers = {number: form for form, number in lowering.numbers.items()}
-        tensors = {name: (form, there) for name, form, there in lowering.read}
-        return Written.of(prune(kernel), numbers, tensors | {buffer: (result.form, False)})
 
     def _lanes(self) -> dict[Axis, int]:
         """A run of neighbours along the last axis; the rest along those of which it is known that they have

@@ -12,7 +12,7 @@ from plait.backends.executable import ground, shape_of
 from plait.compiler.interpret import interpret
 from plait.compiler.kernel import Kernel, RealType
 from plait.compiler.pipeline import Planned, plan_program, shape_forms, write_kernels
-from plait.compiler.schedule import Schedule, StreamSchedule, TileSchedule
+from plait.compiler.schedule import Schedule, StreamSchedule, TileSchedule, WindowSchedule
 from plait.compiler.written import Written
 from plait.dsl.batch import expand_batch
 from plait.dsl.elaborate import elaborate
@@ -47,20 +47,26 @@ def kernels(
     sizes: Mapping[Axis, int],
     tiles: TileSchedule = SMALL,
     real: RealType = "float64",
+    windows: WindowSchedule | None = None,
 ) -> tuple[Planned, dict[str, Written]]:
     """The plan and the kernels of a program, everything checked on the way."""
     planned = plan_program(program, outputs=tiles.streamed_outputs, verify=True)
     forms = [ground(form) for form in shape_forms(planned)]
     known = {axis: evaluate_size(form, sizes) for axis, form in zip(planned.shape_axes, forms, strict=True)}
-    schedule = Schedule(1, StreamSchedule(8, 4, False), tiles)
+    schedule = Schedule(1, StreamSchedule(8, 4, False), tiles, windows)
     return planned, write_kernels(planned, known, real, schedule, verify=True)
 
 
-def meant(program: Program, tensors: Mapping[str, Tensor], tiles: TileSchedule = SMALL) -> dict[str, Tensor]:
+def meant(
+    program: Program,
+    tensors: Mapping[str, Tensor],
+    tiles: TileSchedule = SMALL,
+    windows: WindowSchedule | None = None,
+) -> dict[str, Tensor]:
     """The stored values of a program by the meaning of its kernels."""
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     sizes = numbers_of(program, shapes)
-    planned, written = kernels(program, sizes, tiles)
+    planned, written = kernels(program, sizes, tiles, windows=windows)
     held = dict(tensors)
     for group in planned.plan.groups:
         made = written[group.result.name]
@@ -113,6 +119,7 @@ def agrees(
     *,
     batch: int = 0,
     tiles: TileSchedule = SMALL,
+    windows: WindowSchedule | None = None,
     **statics: int,
 ) -> dict[str, Kernel]:
     """Assert that the kernels of a text mean what the text means on random inputs; return them."""
@@ -122,8 +129,8 @@ def agrees(
         name: torch.randn(shape, generator=generator, dtype=torch.float64) for name, shape in shapes.items()
     }
     expected = interpret(program, tensors)
-    found = meant(program, tensors, tiles)
+    found = meant(program, tensors, tiles, windows)
     for name, value in expected.items():
         torch.testing.assert_close(found[name].reshape(value.shape), value)
     sizes = numbers_of(program, {name: tuple(t.shape) for name, t in tensors.items()})
-    return {name: each.kernel for name, each in kernels(program, sizes, tiles)[1].items()}
+    return {name: each.kernel for name, each in kernels(program, sizes, tiles, windows=windows)[1].items()}
