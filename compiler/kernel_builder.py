@@ -154,6 +154,13 @@ class Builder:
             return value
         return fold("select", (test, value, other), self.kind(value))
 
+    def definition(self, name: str) -> Statement | None:
+        """The statement of an open block that gives a value."""
+        statements = (each for block in reversed(self.blocks) for each in reversed(block.statements))
+        return next(
+            (each for each in statements if not isinstance(each, Store | Stream) and each.name == name), None
+        )
+
     def both(self, *masks: Operand) -> Operand:
         """The conjunction; True where there is nothing to test."""
         parts = tuple(dict.fromkeys(part for mask in masks for part in self.conjuncts(mask)))

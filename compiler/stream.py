@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 
 from ..dsl.program import Axis, Coordinate, Form
 from .attention_family import Attention, Domain
-from .kernel import Carry, Operand, RealType
+from .kernel import Carry, Let, Operand, RealType
 from .kernel_builder import INF, Builder, Tile
 from .key_stream import KeyStream
 from .keys import Key
@@ -70,7 +70,9 @@ class Entries:
 
 @dataclass(slots=True)
 class Streaming(KeyStream[Attention]):
-    """Online softmax, and a sum of values under its weights."""
+    """Online softmax, and a sum of values under its weights. `scale` is what the scores still lack."""
+
+    scale: float = 1.0
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -207,17 +209,36 @@ class Streaming(KeyStream[Attention]):
         def let(op: str, *args: Operand, wish: str = "") -> Operand:
             return builder.let(op, *args, kind="real", wish=wish)
 
-        shown = let("select", met.visible, met.score, -INF, wish="shown")
+        score = self._unscaled(met.score)
+        shown = let("select", met.visible, score, -INF, wish="shown")
         shown = let("select", met.there, shown, -INF, wish="shown")
         shown = self._over(shown, over) if over else shown
         high = let("maximum", before.top, self._folded("max", shown, over, "chunk_top"), wish="high")
         endless = builder.let("eq", let("abs", high), INF, kind="bool", wish="endless")
         base = let("select", endless, 0.0, high, wish="base")
-        shrink = let("exp", let("sub", before.top, base), wish="shrink")
-        weight = let("exp", let("sub", shown, base), wish="weight")
+        shrink = let("exp", self._scaled(let("sub", before.top, base)), wish="shrink")
+        weight = let("exp", self._scaled(let("sub", shown, base)), wish="weight")
         more = let("add", let("mul", before.norm, shrink), self._folded("sum", weight, over, "chunk_norm"))
         after = replace(before, top=high, norm=more)
         return self._weighed(met, over, weight, shrink, after, term)
+
+    def _unscaled(self, score: Operand) -> Operand:
+        """A score without its factor, which meets the difference from the maximum instead: on a GPU the
+        exponential multiplies anyway. Where there are several domains each may have a factor of its own."""
+        if self.schedule.flat and len(self.match.domains) == 1 and isinstance(score, str):
+            match self.builder.definition(score):
+                case (
+                    Let(op="mul", args=(str() as plain, float() as factor))
+                    | Let(op="mul", args=(float() as factor, str() as plain))
+                ) if 0.0 < factor < INF and self.builder.kind(plain) == "real":
+                    self.scale = factor
+                    return plain
+                case _:
+                    pass
+        return score
+
+    def _scaled(self, value: Operand) -> Operand:
+        return value if self.scale == 1.0 else self.builder.let("mul", value, self.scale, kind="real")
 
     def _weighed(
         self, met: Entries, over: tuple[str, ...], weight: Operand, shrink: Operand, after: Running,
@@ -276,7 +297,8 @@ class Streaming(KeyStream[Attention]):
         builder, top = self.builder, running.top
         endless = builder.let("eq", builder.let("abs", top, kind="real"), INF, kind="bool")
         base = builder.let("select", endless, 0.0, top, kind="real")
-        return builder.let("add", builder.let("log", running.norm, kind="real"), base, kind="real")
+        log = builder.let("log", running.norm, kind="real")
+        return builder.let("add", log, self._scaled(base), kind="real")
 
     def _finished(self, running: Running, inside: Operand) -> Tile:
         """The weighted mean, scaled, and where it is present: a sum that was asked for with `otherwise 0`

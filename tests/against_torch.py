@@ -17,8 +17,7 @@ RUNS: tuple[tuple[BackendName, torch.dtype], ...] = (
     ("cpp", torch.float64),
     ("cpp", torch.float32),
 )
-"""Each backend with a dtype: the meaning, and the kernels in both widths; gradients in float64 only, since they
-are half of the time that building takes."""
+"""Each backend with a dtype: the meaning, and the kernels in both widths."""
 
 DEVICE = torch.device("cpu")
 """Where the backends run; the official one runs on the CPU, in float64."""
@@ -55,12 +54,10 @@ def agree(
             net.load_state_dict(official.state_dict())
         drawn = {name: keep.to(DEVICE, dtype) for name, keep in (draws or {}).items()}
         given_inputs = [x.to(DEVICE, dtype if x.is_floating_point() else x.dtype) for x in inputs]
-        wide = dtype == torch.float64
-        found = dict(measured(net, given_inputs, train, drawn, gradients=wide))
-        wanted = {name: each for name, each in expected.items() if wide or not name.startswith("gradient")}
-        assert sorted(found) == sorted(wanted)
+        found = dict(measured(net, given_inputs, train, drawn))
+        assert sorted(found) == sorted(expected)
         length = max(value.numel() for value in (*expected.values(), *inputs))
-        for name, value in wanted.items():
+        for name, value in expected.items():
             close(found[name], value, budget(dtype, length), f"{name} on {backend}")
             assert not value.is_floating_point() or found[name].dtype == dtype, name
 
@@ -89,23 +86,20 @@ def measured(
     inputs: Sequence[Tensor],
     train: bool,
     draws: Mapping[str, Tensor] | None = None,
-    gradients: bool = True,
 ) -> Iterator[tuple[str, Tensor]]:
     """What one call gives, by name."""
     call = copy.deepcopy(call).train(train) if isinstance(call, nn.Module) else call
     leaves = [x.clone().requires_grad_(x.is_floating_point()) for x in inputs]
     owned = dict(call.named_parameters()) if isinstance(call, nn.Module) else {}
-    with torch.set_grad_enabled(gradients):
-        made = call(*leaves, **(draws or {}))
+    made = call(*leaves, **(draws or {}))
     made = made if isinstance(made, tuple) else (made,)
     yield from ((f"output {number}", y.detach()) for number, y in enumerate(made))
     if isinstance(call, nn.Module):
         yield from ((f"buffer {name}", each) for name, each in call.named_buffers())
-    if gradients:
-        wanted = {**{f"input {n}": x for n, x in enumerate(leaves) if x.requires_grad}, **owned}
-        totals = [(y * random(*y.shape, seed=9).to(y)).sum() for y in made]
-        back = torch.autograd.grad(totals, list(wanted.values()), allow_unused=True, materialize_grads=True)
-        yield from ((f"gradient of {name}", each) for name, each in zip(wanted, back, strict=True))
+    wanted = {**{f"input {n}": x for n, x in enumerate(leaves) if x.requires_grad}, **owned}
+    totals = [(y * random(*y.shape, seed=9).to(y)).sum() for y in made]
+    back = torch.autograd.grad(totals, list(wanted.values()), allow_unused=True, materialize_grads=True)
+    yield from ((f"gradient of {name}", each) for name, each in zip(wanted, back, strict=True))
 
 
 def close(found: Tensor, expected: Tensor, within: float, what: str) -> None:

@@ -51,6 +51,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="write what was found over what was expected (documents, golden sources); read the diff after",
     )
+    parser.addoption("--attack", type=int, help="how many programs test_attack.py draws")
+    parser.addoption("--from", type=int, help="where it starts to draw")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """How many programs the attack drew, and how many faults it found."""
+    reports = [each for key in ("passed", "failed") for each in terminalreporter.stats.get(key, [])]
+    found = [value for each in reports for key, value in each.user_properties if key == "attacked"]
+    if found:
+        drawn, faults = (sum(counts) for counts in zip(*found, strict=True))
+        terminalreporter.write_line(f"attack on the compiler: {drawn} programs, {faults} faults found")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -30,13 +30,12 @@ import test_stdlib_convolutions
 import test_stdlib_linears
 import test_stdlib_norms
 import test_stdlib_pooling
-from agreement import check_gradients, check_values
+from agreement import agree, check_gradients, check_values
 from devices import DEVICE, as_stored, placed, there
 from kernel_families import FAMILIES
 from plait.backends.compiled import Compiled
-from plait.compiler.interpret import interpret
 from strategies import Example, examples
-from test_programs import PROGRAMS, agree, header, tensors_for
+from test_programs import PROGRAMS, header, tensors_for
 
 pytestmark = pytest.mark.gpu
 
@@ -106,7 +105,7 @@ def test_regression_programs(path: Path) -> None:
         found = Compiled(program, backend="triton", on_unfused="quiet").run(
             {name: placed(each) for name, each in tensors.items()}
         )
-        agree(interpret(program, tensors), {name: each.cpu() for name, each in found.items()}, 1e-10)
+        agree(found, program, tensors, torch.float64, "triton")
 
 
 # --- every family in every dtype, within the error budget

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 import plait
+from agreement import agree
 from plait.backends.compiled import Compiled
 from plait.compiler.interpret import interpret
 from plait.dsl.check import check
@@ -116,21 +117,10 @@ def test_program(path: Path) -> None:
                 given = torch.tensor(case.values[name], dtype=value.dtype)
                 assert torch.allclose(value, given, rtol=1e-12, atol=1e-12, equal_nan=True), (name, value)
         compiled = Compiled(program, on_unfused="quiet")
-        agree(want, compiled.run(tensors), 1e-10)
+        agree(compiled.run(tensors), program, tensors, torch.float64)
         single = {name: t.float() if t.dtype == torch.float64 else t for name, t in tensors.items()}
-        agree(want, compiled.run(single), 1e-4)
+        agree(compiled.run(single), program, single, torch.float32)
         if case.kernels is not None:
             assert compiled.last is not None
             assert compiled.last.executable.portable
             assert len(compiled.last.executable.steps) == case.kernels
-
-
-def agree(want: dict[str, Tensor], got: dict[str, Tensor], bound: float) -> None:
-    """Equal integers and truth values; reals within `bound` of the largest one."""
-    assert want.keys() == got.keys()
-    for name, value in want.items():
-        if not value.is_floating_point():
-            assert torch.equal(value, got[name]), name
-            continue
-        scale = max(1.0, value[value.isfinite()].abs().max().item() if value.isfinite().any() else 1.0)
-        assert torch.allclose(value, got[name].double(), rtol=0, atol=bound * scale, equal_nan=True), name

@@ -153,7 +153,7 @@ def request(kernel: Kernel, source: Source, target: GpuTarget, options: Options)
         "signature": signature,
         "constants": constants,
         "aligned": aligned,
-        "options": options.launch(),
+        "options": options.launch(target.arch // 10 if isinstance(target.arch, int) else 0),
     }
 
 

@@ -11,6 +11,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from math import prod
 from pathlib import Path
 from types import ModuleType
@@ -103,9 +104,10 @@ class Built:
         strides = [stride for tensor in tensors for stride in tensor.stride()]
         width = tl.int32 if self._fits_int32(tensors, tuple(sizes), tuple(strides)) else tl.int64
         even = not interpreted() and all(sizes[place] % 16 == 0 for place in tiled_sizes(self.kernel))
+        options = self.options.launch(capability(tensors[0].device))
         for first in range(0, tiles, MOST_PROGRAMS):
             run = self.function()[(min(tiles - first, MOST_PROGRAMS),)]
-            run(*tensors, *strides, *sizes, first, INT=width, EVEN=even, **self.options.launch())
+            run(*tensors, *strides, *sizes, first, INT=width, EVEN=even, **options)
 
     def _fits_int32(
         self, tensors: Sequence[Tensor], sizes: tuple[int, ...], strides: tuple[int, ...]
@@ -169,6 +171,12 @@ def _reach(tensor: Tensor) -> int:
     """The largest offset of an entry of a tensor."""
     pairs = zip(tensor.shape, tensor.stride(), strict=True)
     return sum(max(0, size - 1) * stride for size, stride in pairs)
+
+
+@cache
+def capability(device: torch.device) -> int:
+    """The first number of the compute capability of a GPU; 0 for what has none."""
+    return torch.cuda.get_device_capability(device)[0] if device.type == "cuda" and torch.version.cuda else 0
 
 
 def dtype(buffer: Buffer) -> torch.dtype:

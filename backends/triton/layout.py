@@ -278,13 +278,22 @@ class Layout:
                     pass
         return False
 
-    def below_a_maximum(self, let: Let) -> Operand | None:
-        """The x of `exp(x - m)` where m is a running maximum: whatever is larger than 0 is not a number."""
-        match let, self._definition(let.args[0]):
-            case Let(op="exp"), Let(op="sub", args=(value, base)):
+    def below_a_maximum(self, let: Let) -> tuple[str, Operand, float] | None:
+        """The name of x - m, x and c of `exp((x - m) * c)` where m is a running maximum and c a number: what
+        is larger than 0 there is not a number."""
+        if let.op != "exp":
+            return None
+        lower, factor = let.args[0], 1.0
+        match self._definition(lower):
+            case Let(op="mul", args=(str() as plain, float() as number)) if number > 0:
+                lower, factor = plain, number
+            case _:
+                pass
+        match self._definition(lower):
+            case Let(op="sub", args=(value, base)):
                 match self._definition(base):
                     case Let(op="select", args=(_, 0.0, high)) if self._is_maximum(high):
-                        return value
+                        return str(lower), value, factor
                     case _:
                         return None
             case _:
@@ -319,9 +328,9 @@ class Layout:
                 return zero if padding or self.implies(mask, axis) else None
             case Let(op="select", args=(test, _, other)) if self.implies(test, axis):
                 return None if isinstance(other, str) else other
-            case Let(op="exp") as let if (value := self.below_a_maximum(let)) is not None:
+            case Let(op="exp") as let if (found := self.below_a_maximum(let)) is not None:
                 # exp(-inf); where the maximum is not a number, no weight is, nor any sum of them
-                return 0.0 if self.rests(value, axis) == float("-inf") else None
+                return 0.0 if self.rests(found[1], axis) == float("-inf") else None
             case _:
                 return None
 

@@ -149,17 +149,6 @@ def square_root(x):
 
 
 @triton.jit
-def exp_below(x):
-    """exp of what is 0 at most, in a sum that the largest such is part of: beside a weight of 1 the error of
-    the product in the exponent is below a unit. (tl.exp of float32 takes three steps more, for results too
-    small to be normal, which are 0 here.)"""
-    if x.dtype == tl.float32:
-        return tl.exp2(x * LOG2_E)
-    else:
-        return tl.exp(x)
-
-
-@triton.jit
 def exponential(x):
     """exp(x), with the rounding error of the product in the exponent put right."""
     if x.dtype == tl.float32:

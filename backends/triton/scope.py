@@ -12,6 +12,10 @@ from .layout import Dims, Group, Layout, union
 from .names import Identifiers, unique
 from .options import Options
 
+LOG2_E = 1.4426950408889634
+"""The exponent of 2 that makes e. A weight beside one of 1 is exp2 of its own exponent times this: the error of
+the product is below a unit of 1, and what is too small to be normal is 0."""
+
 
 @dataclass(slots=True)
 class Scope:
@@ -83,15 +87,16 @@ class Scope:
     def let(self, let: Let) -> None:
         args, dims = [self.operand(arg) for arg in let.args], self.layout.values[let.name]
         found = union(arg.dims for arg in args)
-        if let.op == "exp" and self.layout.below_a_maximum(let) is not None:
-            code = f"exp_below({self.express.to(args[0], 'real').code})"
-        else:
+        below = self.layout.below_a_maximum(let) if self.kernel.real != "float64" else None
+        if below is None:
             code = self.express.operation(let.op, args, let.kind, found)
+        else:
+            code = f"tl.exp2({self.operand(below[0]).code} * {below[2] * LOG2_E!r})"
         if let.kind == "bool" and let.op not in ("and", "or", "not", "select"):
             code = _flag(code, found)
         if found != dims:  # all coordinates of an axis exist: its `valid` is a number
             code = self.express.fill(Value(f"({code})", let.kind, found), let.kind, dims)
-        self.out.add(f"{self.declare(let.name, let.kind, dims)} = {code}")
+        self.out.offer(self.declare(let.name, let.kind, dims), code)
 
     # --- memory
 

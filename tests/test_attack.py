@@ -1,0 +1,193 @@
+"""Programs that attack the compiler: of everything that can be drawn, through everything that there is.
+
+For each program: its text reads back; every step of the pipeline keeps its meaning; its kernels on the C++ backend
+and in Triton's interpreter give what the reference gives; so do its first gradients, which are also those of
+differences, and so are its second ones. Bounds are those of `backends/rounding.py`, and no others.
+
+A run goes on after a fault. What it found is in the failure and in the summary at the end; `make test` draws the
+same 100 programs each time, `make test-all` 5,000 new ones. `pytest tests/test_attack.py --attack 300 --from 7`
+draws so many from a start. A fault that was found becomes a program of `tests/programs`.
+"""
+
+from __future__ import annotations
+
+import random
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+
+import pytest
+import torch
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.fx import GraphModule
+
+import on_triton
+from agreement import agree, as_double, check_gradients, check_values, close, real_of
+from compositions import compositions
+from interpreting import Interpreting
+from kernel_families import FAMILIES
+from plait.backends.rounding import allowed
+from plait.compiler.derive import gradient
+from plait.compiler.interpret import interpret
+from plait.compiler.partial import batch
+from plait.compiler.pipeline import plan_program
+from plait.compiler.tangent import apart
+from plait.dsl.batch import expand_batch
+from plait.dsl.canonical import canonical
+from plait.dsl.elaborate import elaborate
+from plait.dsl.mistakes import NotYet
+from plait.dsl.parse import parse_text
+from plait.dsl.program import Map, Program, Reduce
+from plait.dsl.show import show
+from plait.dsl.sizes import bind_sizes
+from strategies import Example, examples
+
+STARTS = 20
+"""Tests that share the programs of a run among them, so that workers can."""
+
+PROGRAMS = st.one_of(examples(), examples(), compositions(), *FAMILIES.values())
+
+STEP = 1e-4
+SMALL = 400
+"""Entries of all tensors of a program that Triton's interpreter is given: more would take seconds."""
+
+SHORT = 120
+"""Forms of a gradient that is derived once more."""
+
+
+@dataclass
+class Attack:
+    """One run: what was drawn, and what went wrong."""
+
+    process: Interpreting
+    thorough: bool
+    drawn: int = 0
+    faults: list[str] = field(default_factory=list[str])
+
+    def program(self, example: Example) -> None:
+        self.drawn += 1
+        checks: list[Callable[[Example], None]] = [reads_back, keeps_its_meaning, check_values]
+        checks += [check_gradients, check_second]
+        if (self.thorough or self.drawn % 5 == 1) and entries(example) <= SMALL:
+            checks.append(self.on_triton)
+        for check in checks:
+            try:
+                check(example)
+            except NotYet:
+                continue
+            except Exception:
+                what = check.__name__.strip("_")
+                self.faults.append(f"{what}:\n{example!r}\n{traceback.format_exc()[-1500:]}")
+
+    def on_triton(self, example: Example) -> None:
+        """bfloat16 is asked for on a GPU only: the interpreter of Triton truncates to it."""
+        tensors = {name: t.float() if t.dtype == torch.bfloat16 else t for name, t in example.tensors.items()}
+        found = self.process.call(on_triton.run, str(example.program), tensors)
+        agree(found, example.program, tensors, real_of(replace(example, tensors=tensors)), "triton")
+
+
+def entries(example: Example) -> int:
+    return sum(tensor.numel() for tensor in example.tensors.values())
+
+
+def reads_back(example: Example) -> None:
+    program = example.program
+    (mixer,) = parse_text(show(program))
+    again = elaborate(mixer, dict(program.statics), {})
+    assert canonical(again) == canonical(program)
+
+
+def keeps_its_meaning(example: Example) -> None:
+    """After each step, in float64: of what is a program or a graph then. The plan of it and its kernels are
+    checked as they are made, and run by the other checks."""
+    tensors = {name: as_double(each) for name, each in example.tensors.items()}
+    sizes = bind_sizes(example.program, {name: tuple(tensor.shape) for name, tensor in tensors.items()})
+    program = expand_batch(example.program, len(batch(sizes)))
+    meant = interpret(program, tensors)
+    within = allowed(program, tensors, torch.float64)
+
+    def look(step: str, made: object) -> None:
+        if isinstance(made, Program):
+            found = interpret(made, tensors)
+        elif isinstance(made, GraphModule):
+            given = (tensors[each.leaf.name] for each in program.declarations)
+            found = dict(zip(meant, made(*given), strict=True))
+        else:
+            return
+        assert list(found) == list(meant), step
+        for name, value in meant.items():
+            same(found[name], value, within[name], f"{name} after {step}")
+
+    plan_program(program, dump=look, verify=True)
+
+
+def same(found: Tensor, value: Tensor, within: Tensor, name: str) -> None:
+    if value.is_floating_point() or value.is_complex():
+        close(found.to(value.dtype), value, within, name)
+    else:
+        assert torch.equal(found, value), name
+
+
+def check_second(example: Example) -> None:
+    """The gradient of the gradient, along random cotangents: the interpreter's against differences of the first
+    one, and the C++ kernels' against it."""
+    first = apart(gradient(example.program))
+    if len(first.forms) > SHORT or has_corners(first) or not first.outputs:
+        return
+    tensors = dict(example.tensors)
+    generator = torch.Generator().manual_seed(11)
+    bare = Example(first, tensors, example.sizes)
+    for each in first.inputs:
+        if each.leaf.name not in tensors:
+            name = each.leaf.name.removeprefix("cot.")
+            like = interpret(example.program, example.tensors)[name]
+            tensors[each.leaf.name] = torch.randn(like.shape, generator=generator).to(real_of(example))
+    tensors = {each.leaf.name: tensors[each.leaf.name] for each in first.declarations}
+    check_gradients(replace(bare, tensors=tensors))
+
+
+def has_corners(program: Program) -> bool:
+    """Places where a derivative jumps, about which differences and conventions do not agree."""
+    corners = ("maximum", "minimum", "max", "min", "abs", "sign", "argmax")
+    return any(isinstance(form, Map | Reduce) and form.op in corners for form in program.forms)
+
+
+@pytest.fixture(scope="module")
+def process() -> Iterator[Interpreting]:
+    made = Interpreting()
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize("start", range(STARTS))
+def test_attack(
+    start: int,
+    process: Interpreting,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+    record_property: Callable[[str, object], None],
+) -> None:
+    monkeypatch.setenv("PLAIT_CXX_LEVEL", "-O1")
+    thorough = settings().max_examples > 50
+    asked = request.config.getoption("--attack") or (5000 if thorough else 100)
+    first = request.config.getoption("--from")
+    if first is None:
+        first = random.SystemRandom().randrange(10**6) if thorough else 0
+    attack = Attack(process, thorough)
+
+    @seed(first * STARTS + start)
+    @settings(
+        max_examples=max(1, asked // STARTS),
+        phases=[Phase.generate],
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(PROGRAMS)
+    def run(example: Example) -> None:
+        attack.program(example)
+
+    run()
+    record_property("attacked", (attack.drawn, len(attack.faults)))
+    assert not attack.faults, "\n\n".join([f"--from {first}", *attack.faults])
