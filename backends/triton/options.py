@@ -23,6 +23,8 @@ RESIDENT_WORDS = 100
 that read their operands from shared memory."""
 RESIDENT_CAPABILITY = 9
 """The first compute capability whose matrix units do."""
+WRITTEN_OUT = 256
+"""Blocks from which on a kernel is one of loops written out: a thread has one element of each."""
 STAGED_BYTES = 65_536
 """Shared memory for the chunks of a stream that are on their way."""
 
@@ -56,6 +58,8 @@ def default_options(kernel: Kernel, machine: Machine = "cuda", precision: Precis
     width = 8 if kernel.real == "float64" else 4
     largest = max((layout.places(dims) for dims in layout.values.values()), default=1) * width // 4
     warps = next(warps for warps in (1, 2, 4, 8) if largest <= WORDS_A_WARP * warps or warps == 8)
+    if sum(bool(dims) for dims in layout.values.values()) > WRITTEN_OUT:
+        warps = min(8, max(1, largest // 32))
     parts = precision != "stored" and any(layout.split(each) is not None for each in layout.products.values())
     if machine == "cuda" and parts:
         warps = max(warps, min(8, 2 * warps))  # three parts take the registers of one and a half values more
