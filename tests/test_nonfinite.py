@@ -90,6 +90,11 @@ SUMS: dict[str, tuple[str, Shapes]] = {
         "  y = sum[i, dh](k * x[c: o // 3 * 2 + i, h: h + dh]) otherwise 0\n",
         {"x": (2, 4, 19), "k": (6, 2, 3)},
     ),
+    "grouped convolution in blocks": (
+        "mixer f(x[b, c, h, w]) -> y[b, o, h, w]:\n  near dh, dw: 1\n  axis i: 8\n  param k[o, i, dh, dw]\n"
+        "  y = sum[i, dh, dw](k * x[c: o // 8 * 8 + i, h: h + dh, w: w + dw]) otherwise 0\n",
+        {"x": (1, 16, 5, 17), "k": (16, 8, 3, 3)},
+    ),
     "grouped by an axis": (
         "mixer f(x[b, g, c, h]) -> y[b, g, o, h]:\n  near dh: 1\n  param k[g, o, c, dh]\n"
         "  y = sum[c, dh](k * x[h+dh])\n",
@@ -193,8 +198,10 @@ def test_kernels_mean_it(name: str) -> None:
         same(meant(program, tensors), interpret(program, tensors), 1e-9, words)
 
 
-REALS = [(name, real) for name in PROGRAMS for real in (torch.float32, torch.float64)]
-REALS += [(name, torch.bfloat16) for name in ("causal", "a disc", "dense convolution", "depthwise and mean")]
+STORED = ("causal", "a disc", "dense convolution", "depthwise and mean")
+WIDE = (*STORED, "transposed convolution", "weight gradient", "a union")
+REALS = [(name, torch.float32) for name in PROGRAMS]
+REALS += [(name, torch.float64) for name in WIDE] + [(name, torch.bfloat16) for name in STORED]
 
 
 @pytest.mark.parametrize(("name", "real"), REALS, ids=str)
