@@ -320,6 +320,10 @@ def _halo(kernel: Kernel, nest: Nest) -> str:
 # --- what it costs
 
 
+ALL_BUT = 0.995
+"""A mask that hides less is not worth a word."""
+
+
 def costs(cost: Cost, limit: Bound | None, machine: Machine | None) -> Iterator[tuple[str, str]]:
     """FLOPs, bytes against the least, intensity, bound."""
     flops = _amount(cost.flops.formula, cost.flops.value)
@@ -327,9 +331,15 @@ def costs(cost: Cost, limit: Bound | None, machine: Machine | None) -> Iterator[
     if called.formula != "0":
         flops += f", and {_amount(called.formula, called.value)} functions"
     yield "FLOPs", flops
-    if cost.worked is not None and cost.flops.value and cost.worked < 0.995 * cost.flops.value:
+    if cost.worked is not None and cost.flops.value:
         part = cost.worked / cost.flops.value
-        yield "masked", f"about {part:.0%} of that is done, the mask hides the rest; {cost.seen:.0%} is seen"
+        if part < ALL_BUT or cost.seen < ALL_BUT:
+            hidden = (
+                f"about {part:.0%} of that is done, the mask hides the rest"
+                if part < ALL_BUT
+                else "all is done"
+            )
+            yield "masked", f"{hidden}; about {cost.seen:.0%} of what passes is seen"
     least = f"{_amount(cost.least.formula, cost.least.value)} at least"
     if cost.moved is not None and cost.least.value:
         least += f"; tiles move {bytes_of(cost.moved)}, {cost.moved / cost.least.value:.2f} times that"

@@ -192,7 +192,7 @@ def test_explain_tells_the_schedule() -> None:
 
 def test_explain_has_numbers_for_shapes_and_writes_a_page(files: Path) -> None:
     shapes = [word for name in "qkv" for word in ("--shape", f"{name}=1,8,8,16")]
-    assert "FLOPs      152992*batch0*h*w = " not in plait("explain", TEXT).stdout
+    assert "FLOPs      128808*batch0*h*w = " not in plait("explain", TEXT).stdout
     assert re.search(r"bytes +\S.* = 16,384 at least", plait("explain", TEXT, *shapes).stdout)
     assert plait("explain", TEXT, *shapes, "--html", "out.html").stdout == "wrote out.html\n"
     assert Path("out.html").read_text().count("<svg") == 4, "the graph, and what is read of q, k and v"
