@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 
+import on_triton
 import plait
+from interpreting import Interpreting
 from plait import PlaitError, parse
 from plait.compiler.derive import gradient
 from plait.compiler.interpret import interpret
@@ -215,6 +217,32 @@ def test_gradients_do_not_depend_on_what_is_kept(name: str, recompute: str) -> N
         for each, name in zip(found, given, strict=True):
             expected = wanted[f"grad.{name}"]
             assert torch.allclose(each, expected, rtol=1e-11, atol=1e-12), (shapes, recompute)
+
+
+@pytest.mark.parametrize("name", ["dense", "circular", "causal", "temperature"])
+def test_the_same_schedule_in_triton(name: str) -> None:
+    """Both programs of a step, under Triton's interpreter."""
+    text, cases = SIZES[name]
+    program = parse(text).program()
+    reverse = gradient(program)
+    made, kept = keep(program, "auto")
+    back = from_kept(reverse, kept)
+    given = {each: tensor.detach() for each, tensor in tensors(cases[0]).items()}
+    process = Interpreting()
+    try:
+        values = process.call(on_triton.run, str(made), given)
+        close(values, interpret(made, given))
+        more = given | {"cot.o": torch.ones_like(values["o"])}
+        more |= {each.declaration.leaf.name: values[each.result] for each in kept}
+        close(process.call(on_triton.run, str(back), more), interpret(back, more))
+    finally:
+        process.close()
+
+
+def close(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
+    assert list(found) == list(wanted)
+    for name, each in found.items():
+        assert torch.allclose(each, wanted[name], rtol=1e-11, atol=1e-12), name
 
 
 @pytest.mark.parametrize("recompute", ["auto", "none"])
