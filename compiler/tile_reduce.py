@@ -250,7 +250,7 @@ class TileLowering(Lowering):
     def _steps(self, streams: list[tuple[Axis, str]], entry: Form) -> list[int]:
         """The chunks of streamed axes, put in order: those that lie in the lanes, or a run of the last."""
         across = self.roles.across
-        if across:
+        if any(axis in across for axis, _ in streams):  # not a count over nothing inside it
             streams.sort(key=lambda stream: list(across).index(stream[0]) if stream[0] in across else -1)
             self.tiles = {name: across[axis] for axis, name in streams if axis in across}
             self.lanes = tuple(self.tiles)
