@@ -8,17 +8,29 @@ from .kernel import Carry, Kernel, Operand, Statement, Store, Stream, defined, o
 
 
 def prune(kernel: Kernel) -> Kernel:
-    """The same kernel without dead statements. Loads have no effect, so they go too."""
+    """The same kernel without dead statements. Loads have no effect, so they go too; so do lanes of a stream
+    that is gone."""
     needed = _needed(kernel)
     body = _kept(kernel.body, needed)
     used = needed | {str(bound) for axis in kernel.grid for bound in (axis.low, axis.size)}
     buffers = _buffers(body)
+    axes = {axis.name for axis in kernel.grid} | _streamed(body)
     return replace(
         kernel,
         body=body,
+        lanes=tuple(lane for lane in kernel.lanes if lane in axes),
         sizes=tuple(size for size in kernel.sizes if size in used),
         buffers=tuple(buffer for buffer in kernel.buffers if buffer.name in buffers),
     )
+
+
+def _streamed(body: tuple[Statement, ...]) -> set[str]:
+    """The axes of all streams."""
+    found: set[str] = set()
+    for statement in body:
+        if isinstance(statement, Stream):
+            found |= {axis.name for axis in statement.axes} | _streamed(statement.body)
+    return found
 
 
 def _needed(kernel: Kernel) -> set[str]:
