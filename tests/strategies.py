@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from hypothesis.vendor.pretty import RepresentationPrinter
 from torch import Tensor
 
-from plait.compiler.partial import DTYPES
 from plait.compiler.storage import stored_shape
 from plait.dsl import build
 from plait.dsl.program import (
@@ -108,7 +107,8 @@ def random_data(
         case "real":
             return torch.randn(dims, generator=generator).to(dtype)
         case _:
-            return torch.randn(dims, generator=generator, dtype=torch.complex64).to(DTYPES["complex"])
+            wide = torch.complex128 if dtype == torch.float64 else torch.complex64
+            return torch.randn(dims, generator=generator, dtype=torch.complex64).to(wide)
 
 
 def any_tensors(program: Program, sizes: Sizes) -> dict[str, Tensor]:
