@@ -8,10 +8,13 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
+
+from interpreting import Interpreting
 
 CACHES = {"PLAIT_CACHE_DIR": "plait", "TRITON_CACHE_DIR": "triton", "TORCHINDUCTOR_CACHE_DIR": "inductor"}
 """The variable that says where each tool caches, and its folder below the one of this run."""
@@ -96,6 +99,14 @@ def accept(request: pytest.FixtureRequest) -> bool:
 def optimised(monkeypatch: pytest.MonkeyPatch) -> None:
     """Kernels are built as users build them."""
     monkeypatch.setenv("PLAIT_CXX_LEVEL", "-O3")
+
+
+@pytest.fixture(scope="module")
+def triton() -> Iterator[Interpreting]:
+    """The process in which Triton's kernels are interpreted."""
+    process = Interpreting()
+    yield process
+    process.close()
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ from kernel_sketches import Case
 from plait.backends.triton.options import default_options
 from plait.backends.triton.printer import print_triton
 from plait.compiler.interpret import interpret
-from test_triton import agrees
+from triton_cases import agrees
 
 CAUSAL = """
 mixer causal(q[n, d], k[m, d], v[m, d]) -> o[n, d]:
@@ -37,13 +37,6 @@ PROGRAMS = {
     WINDOW: dict.fromkeys("qkv", (9, 11, 16)),
     CONVOLUTION: {"q": (40, 16), "k": (17, 16, 3), "v": (40, 17)},
 }
-
-
-@pytest.fixture(scope="module")
-def triton() -> Iterator[Interpreting]:
-    process = Interpreting()
-    yield process
-    process.close()
 
 
 @pytest.mark.parametrize("kernel", MASKED, ids=lambda kernel: kernel.__name__)
