@@ -39,6 +39,8 @@ class TileLowering(Lowering):
     tiles: dict[str, int] = field(default_factory=dict[str, int])
     """Lanes along each lane axis."""
     halos: Halos | None = None
+    taps: set[Operand] = field(default_factory=set[Operand])
+    """What is taken from a halo."""
     inner: Form | None = None
     """The reduction whose streamed axes lie in the lanes, without the factors that were pulled out."""
     pool: dict[tuple[Form, Form], list[str]] = field(default_factory=dict[tuple[Form, Form], list[str]])
@@ -129,6 +131,7 @@ class TileLowering(Lowering):
         value = self._take(tile.value, offsets, form.kind)
         if value is None:
             return None
+        self.taps.add(value)
         if isinstance(value, str) and isinstance(tile.value, str):
             masked = builder.zero_outside.get(tile.value)
             if masked is not None and masked.issuperset(builder.conjuncts(builder.both(*staged))):
@@ -306,7 +309,7 @@ class TileLowering(Lowering):
     def _dot(
         self, piece: Piece, env: Env, guard: Operand, over: tuple[str, ...], init: Operand | None
     ) -> Tile | None:
-        """A sum of products as a Dot, where one side has no lanes, and rows beside what is summed."""
+        """A sum of products as a Dot, where one side has no lanes, and rows beside what is summed or taps."""
         factors = factors_of(piece.value, self.stored)
         if len(factors) < 2 or any(factor.kind != "real" for factor in factors):
             return None
@@ -315,7 +318,8 @@ class TileLowering(Lowering):
         left, right = self._sides(tiles, False, wide), self._sides(tiles, True, wide)
         if left is None or right is None:
             return None
-        if not any(self.is_wide(axis) and axis not in wide for axis in self.builder.axes((left.value,))):
+        rows = (axis for axis in self.builder.axes((left.value,)) if axis not in wide)
+        if right.value not in self.taps and not any(self.is_wide(axis) for axis in rows):
             return None
         start = None if init is None or init == 0.0 and isinstance(init, float) else init
         present = self.builder.both(left.present, right.present)

@@ -6,7 +6,10 @@ from dataclasses import replace
 
 import pytest
 
+from plait.backends.cpp.printer import print_cpp
 from plait.compiler.kernel import Dot, Fold, Kernel, Let, Load, Statement, Store, Stream, Take
+from plait.compiler.schedule import cpu_tiles
+from plait.compiler.target import AVX2
 from tiled import SMALL, agrees
 
 NORM = """
@@ -251,6 +254,22 @@ def test_outputs_of_one_group_are_a_block() -> None:
     output = stream.axes[0].name
     assert output in dot.axes
     assert output not in read.axes
+
+
+def test_a_depthwise_window_is_a_product_of_taps() -> None:
+    """Not a fold of products that are each chosen by the border: the mask stands beside the sum."""
+    text = (
+        "mixer f(x[b, c, h, w]) -> y[b, c, h, w]:\n  near dh, dw: 1\n  param k[c, dh, dw]\n"
+        "  y = tanh(sum[dh, dw](k * x[h+dh, w+dw]))\n"
+    )
+    (found,) = agrees(text, {"x": (2, 3, 5, 6), "k": (3, 3, 3)}, tiles=cpu_tiles(32, 8)).values()
+    (dot,) = (each for each in found.body if isinstance(each, Dot))
+    (take,) = (each for each in found.body if isinstance(each, Take))
+    assert take.name in (dot.left, dot.right)
+    source = print_cpp([found], AVX2)
+    assert "stencil<3, " in source[source.index("namespace of_") :], (
+        "an activation does not part it from its rows"
+    )
 
 
 def test_a_block_of_two_maps_is_one_kernel() -> None:

@@ -200,8 +200,12 @@ class Groups(Stencils):
         vectors = self.vectors
         members = list(root.members())
         folds = max((_open(m, root) for m in members), default=0)
-        folds += sum(self.horizontal(m.statement) for m in members)
-        slow = any(isinstance(m.statement, Let) and m.statement.op in SLOW for m in members)
+        across = sum(self.horizontal(m.statement) for m in members)
+        folds += across
+        slow = any(
+            isinstance(m.statement, Let) and m.statement.op in SLOW and (_open(m, root) or across)
+            for m in members
+        )
         if not folds:
             return vectors if any(m.loops for m in members) else 1
         if slow:

@@ -40,7 +40,7 @@ def print_cpp(kernels: Sequence[Kernel], target: CpuTarget) -> str:
 
 STACK_BYTES = 2**20
 
-ENTRIES = 4096
+ENTRIES = 16384
 """Tiles are handed out together until they have about so many entries: to take one from the common
 counter, and to divide its number into coordinates, costs as much as some vectors of work."""
 
@@ -133,7 +133,8 @@ class Printer(Scalars):
     def _together(self) -> int:
         """How many tiles are handed out at once."""
         statements = tuple(every(self.kernel.body))
-        if any(isinstance(each, Stream | Dot) for each in statements):
+        products = any(isinstance(each, Dot) and not self.layout.folds_products(each) for each in statements)
+        if products or any(isinstance(each, Stream) for each in statements):
             return 1
         rows = max((self.layout.size(shape.rows) for shape in self.layout.shapes.values()), default=1)
         return max(1, ENTRIES // max(16, self.lanes * rows))
