@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import pytest
 import torch
+from torch import Tensor
 
 import on_triton
 import plait
@@ -15,7 +16,7 @@ from kernel_sketches import Case
 from plait.backends.triton.options import default_options
 from plait.backends.triton.printer import print_triton
 from plait.compiler.interpret import interpret
-from triton_cases import agrees
+from triton_cases import agrees, agrees_on_a_gpu
 
 CAUSAL = """
 mixer causal(q[n, d], k[m, d], v[m, d]) -> o[n, d]:
@@ -68,11 +69,36 @@ def test_products_outside_of_streams_are_looked_at_where_they_are() -> None:
 @pytest.mark.parametrize("text", PROGRAMS, ids=lambda text: text.split("(")[0].split()[-1])
 def test_programs_over_what_is_not_finite(triton: Interpreting, text: str, number: float, name: str) -> None:
     """One number far from the first entries: who sees it is as the meaning says, and so are the others."""
+    tensors = not_finite(text, name, number)
+    as_meant(text, tensors, triton.call(on_triton.run, text, tensors)["o"])
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", "kv")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("text", PROGRAMS, ids=lambda text: text.split("(")[0].split()[-1])
+def test_programs_over_what_is_not_finite_on_a_gpu(text: str, dtype: torch.dtype, name: str) -> None:
+    for number in (float("nan"), float("inf")):
+        tensors = {each: t.to(dtype) for each, t in not_finite(text, name, number).items()}
+        found = on_triton.run(text, {each: t.cuda() for each, t in tensors.items()})["o"]
+        as_meant(text, tensors, found.cpu())
+
+
+def not_finite(text: str, name: str, number: float) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(1)
     shapes = PROGRAMS[text]
     tensors = {each: torch.randn(shape, generator=generator) for each, shape in shapes.items()}
     tensors[name].view(-1)[-5] = number
-    found = triton.call(on_triton.run, text, tensors)["o"]
+    return tensors
+
+
+def as_meant(text: str, tensors: Mapping[str, Tensor], found: Tensor) -> None:
     meant = interpret(plait.parse(text).program(), {each: t.double() for each, t in tensors.items()})["o"]
     assert torch.equal(found.isfinite(), meant.isfinite())
     assert torch.allclose(found.double(), meant, rtol=1e-4, atol=1e-4, equal_nan=True)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("kernel", MASKED, ids=lambda kernel: kernel.__name__)
+def test_masks_on_a_gpu(kernel: Callable[[], Case]) -> None:
+    agrees_on_a_gpu(kernel(), 64)

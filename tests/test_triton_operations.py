@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from itertools import product
 
 import pytest
@@ -85,29 +86,42 @@ def operation_cases(op: str, real: torch.dtype, tile: int) -> list[tuple[Case, T
         common = DTYPES[join(*chosen, result)]
         wanted = OPERATIONS[op](*(tensor.to(common) for tensor in tensors)).to(DTYPES[result])
         made.append((elementwise(op, chosen, result, tensors, tile), wanted))
+    assert made
     return made
 
 
 @pytest.mark.parametrize("real", [torch.float32, torch.float64])
 @pytest.mark.parametrize("op", sorted(SPELLINGS))
 def test_operations(triton: Interpreting, op: str, real: torch.dtype) -> None:
-    cases = operation_cases(op, real, 256)
-    assert cases
-    for case, wanted in cases:
+    for case, wanted in operation_cases(op, real, 256):
         (found,) = triton.call(launched, case)
-        if not found.is_floating_point():
-            assert torch.equal(found, wanted), case.kernel
-            continue
-        wanted = wanted.to(found.dtype)
-        assert torch.equal(found.isnan(), wanted.isnan()), case.kernel
-        finite = wanted.isfinite()
-        assert torch.equal(found[wanted.isinf()], wanted[wanted.isinf()])
-        tiny = torch.finfo(found.dtype).tiny
-        size = wanted[finite].abs().clamp_min(tiny)
-        error = (found - wanted)[finite].abs() / size
-        # a power is exp of a logarithm, whose own rounding error grows with it
-        chain = size.log().abs() * (8 if op == "pow" else 0)
-        assert bool((error <= budget(found.dtype) + budget(found.dtype) / 8 * chain).all()), case.kernel
+        right(op, case, found, wanted)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("real", [torch.float32, torch.float64])
+@pytest.mark.parametrize("op", sorted(SPELLINGS))
+def test_operations_on_a_gpu(op: str, real: torch.dtype) -> None:
+    for case, wanted in operation_cases(op, real, 256):
+        (found,) = launched(replace(case, tensors=[tensor.cuda() for tensor in case.tensors]))
+        right(op, case, found.cpu(), wanted)
+
+
+def right(op: str, case: Case, found: Tensor, wanted: Tensor) -> None:
+    """Equal integers, truth values, infinities and NaN; reals within the budget of an operation."""
+    if not found.is_floating_point():
+        assert torch.equal(found, wanted), case.kernel
+        return
+    wanted = wanted.to(found.dtype)
+    assert torch.equal(found.isnan(), wanted.isnan()), case.kernel
+    finite = wanted.isfinite()
+    assert torch.equal(found[wanted.isinf()], wanted[wanted.isinf()]), case.kernel
+    tiny = torch.finfo(found.dtype).tiny
+    size = wanted[finite].abs().clamp_min(tiny)
+    error = (found - wanted)[finite].abs() / size
+    # a power is exp of a logarithm, whose own rounding error grows with it
+    chain = size.log().abs() * (8 if op == "pow" else 0)
+    assert bool((error <= budget(found.dtype) + budget(found.dtype) / 8 * chain).all()), case.kernel
 
 
 @pytest.mark.parametrize("op", ["floordiv", "round", "tanh", "and"])

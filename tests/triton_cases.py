@@ -46,6 +46,14 @@ def close(found: Tensor, wanted: Tensor, length: int = 1) -> None:
     assert error.numel() == 0 or error.max() <= budget(found.dtype, length) * scale
 
 
+def agrees_on_a_gpu(case: Case, length: int = 1) -> None:
+    """The same natively, in this process."""
+    wanted = kernel_meaning.run(case.kernel, case.tensors, case.sizes)
+    found = launched(replace(case, tensors=[tensor.cuda() for tensor in case.tensors]))
+    for each, value in zip(found, wanted, strict=True):
+        close(each.cpu(), value, length)
+
+
 def agrees(triton: Interpreting, case: Case, length: int = 1) -> None:
     """Triton's outputs are what the kernel means."""
     wanted = kernel_meaning.run(case.kernel, case.tensors, case.sizes)
