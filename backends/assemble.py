@@ -29,13 +29,14 @@ CPU_LOOPS, GPU_LOOPS = 1, 256
 GPU_LANES, GPU_KEYS = 64, 64
 
 
-def schedule_for(backend: str, target: CpuTarget, real: RealType) -> Schedule:
+def schedule_for(backend: str, target: CpuTarget, precision: Precision) -> Schedule:
     """The numbers of a machine. Chunks of 64 keys in float64 would spill on a GPU."""
+    real = precision.computed
     if backend == "cpp":
         tiles = cpu_tiles(target.vector_bytes, 8 if real == "float64" else 4)
         return Schedule(CPU_LOOPS, StreamSchedule(target.tile, target.run, False), tiles)
     keys = GPU_KEYS // 2 if real == "float64" else GPU_KEYS
-    tiles = gpu_tiles(8 if real == "float64" else 4)
+    tiles = gpu_tiles(8 if real == "float64" else 4, bool(precision.given))
     return Schedule(GPU_LOOPS, StreamSchedule(GPU_LANES, keys, True), tiles, GPU_WINDOWS)
 
 
@@ -115,7 +116,7 @@ class Assembler:
         """The kernels for these sizes, each buffer with the type that it is stored in."""
         axes, real = self.planned.shape_axes, self.precision.computed
         known = dict(zip(axes, self.evaluate(self.shape_forms(), sizes), strict=True))
-        schedule = self.schedule or schedule_for(self.backend, self.target, real)
+        schedule = self.schedule or schedule_for(self.backend, self.target, self.precision)
         made = write_kernels(self.planned, known, real, schedule)
         held = self._held()
         made = {name: self._narrowed(each, held) for name, each in made.items()}

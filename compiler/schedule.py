@@ -11,7 +11,7 @@ outputs, resident axes and the grid. What differs between machines is in `TileSc
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +25,21 @@ class StreamSchedule:
 
 
 @dataclass(frozen=True, slots=True)
+class ProductTile:
+    """`width` lanes by `outputs`, in chunks of `chunk` entries of what is summed."""
+
+    width: int
+    outputs: int
+    chunk: int
+
+
+@dataclass(frozen=True, slots=True)
 class TileSchedule:
     """`width` lanes a tile, `run` of them along the last lane axis where a tile has two (`window_run`
     where it has a halo); `outputs` rows of a contraction at a time; `chunk` entries of a reduced axis.
 
+    `product`           the tile of a contraction whose outputs are rows of the grid, where its lanes lie along
+                        one axis (images have fewer outputs, and tiles of two axes)
     `streamed_outputs`  the outputs of a contraction are a stream with the store inside (CPU), or rows
                         of the grid (GPU)
     `halo`              windows are staged as tiles with their halo, taps read by `Take`
@@ -55,6 +66,14 @@ class TileSchedule:
     block: int = 0
     taps: int = 0
     alone: int = 0
+    product: ProductTile | None = None
+
+    def of_product(self) -> TileSchedule:
+        """The numbers of a contraction whose outputs are rows of the grid."""
+        tile = self.product
+        if tile is None:
+            return self
+        return replace(self, width=tile.width, outputs=tile.outputs, chunk=tile.chunk)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +98,8 @@ class Schedule:
     windows: WindowSchedule | None = None
 
 
-GPU_WINDOWS = WindowSchedule(rows=8, lanes=128, run=16, taps=64)
-"""Rows that leave a thread with about 128 registers, of which a 7x7 window's weights take 49."""
+GPU_WINDOWS = WindowSchedule(rows=8, lanes=64, run=32, taps=64)
+"""Rows that leave a thread with about 128 registers for a 7x7 window."""
 
 
 def cpu_tiles(vector_bytes: int, real_bytes: int) -> TileSchedule:
@@ -100,9 +119,14 @@ def cpu_tiles(vector_bytes: int, real_bytes: int) -> TileSchedule:
     )
 
 
-def gpu_tiles(real_bytes: int) -> TileSchedule:
+SHORT_PRODUCT = ProductTile(width=128, outputs=128, chunk=64)
+PRODUCT = ProductTile(width=128, outputs=128, chunk=16)
+
+
+def gpu_tiles(real_bytes: int, short: bool = False) -> TileSchedule:
     """Tiles of 64 rows; chunks that keep both sides of a `tl.dot` in registers; rows that are reduced
-    whole in blocks that take 32 registers of 256 threads."""
+    whole in blocks that take 32 registers of 256 threads. Contractions of numbers that are stored in 16 bits
+    (`short`) have the tiles that feed matrix units; those of float32 give 64 sums to a thread."""
     return TileSchedule(
         width=64,
         run=16,
@@ -117,4 +141,5 @@ def gpu_tiles(real_bytes: int) -> TileSchedule:
         block=32768 // real_bytes,
         taps=8,
         alone=512,
+        product=None if real_bytes == 8 else SHORT_PRODUCT if short else PRODUCT,
     )

@@ -40,6 +40,9 @@ def tile_kernel(
     """The kernel of a group; None where its result has no axis for the lanes."""
     others = {form: each for form, each in stored.items() if form != result.form}
     roles = choose_roles(result, others, known, schedule)
+    if roles.rows and len(roles.lanes) == 1 and schedule.product is not None:
+        schedule = schedule.of_product()
+        roles = choose_roles(result, others, known, schedule)
     if not roles.lanes and roles.streaming is None:
         return None
     lowering = TileLowering(Builder(real), known, others, roles=roles, schedule=schedule, total=total)

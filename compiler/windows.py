@@ -20,7 +20,7 @@ from itertools import product
 from math import prod
 
 from ..dsl.build import low, size
-from ..dsl.program import At, Axis, Form, Map, Reduce
+from ..dsl.program import At, Axis, Form, Leaf, Map, Reduce
 from ..dsl.size_forms import is_batch
 from .contraction import factors_of, inside
 from .kernel import Carry, Grid, Kernel, Operand, RealType, StreamAxis
@@ -270,13 +270,21 @@ class Windows:
         )
 
     def _lanes(self) -> dict[Axis, int]:
-        """A run of neighbours along the last axis; the rest along those of which it is known that they have
-        so many entries, then along the others but for the row's."""
+        """A run of neighbours along the last axis; the rest along others but for the row's, and but for those
+        of parameters: then a weight is one number for all lanes, and takes no register of a thread."""
+        weights = {
+            axis
+            for form in inside(self.result.form, self.lowering.stored)
+            if isinstance(form, Leaf) and form.role == "parameter"
+            for axis in form.axes
+        }
         last, *others = (axis for axis in reversed(self.result.axes) if axis != self.row)
-        counts = {axis: constant_value(size(axis), self.lowering.known) for axis in (last, *others)}
         room, found = self.schedule.lanes, dict[Axis, int]()
-        for axis in (last, *sorted(others, key=lambda axis: counts[axis] is None)):
-            count, most = counts[axis], room if found else self.schedule.run
+        for axis in (last, *(axis for axis in others if axis not in weights)):
+            count, most = (
+                constant_value(size(axis), self.lowering.known),
+                room if found else self.schedule.run,
+            )
             tile = most if count is None else min(most, 1 << max(count - 1, 0).bit_length())
             if tile > 1:
                 found[axis] = tile

@@ -7,7 +7,7 @@ import torch
 import plait
 from plait.backends.assemble import Assembler
 from plait.backends.precision import uniform
-from plait.compiler.kernel import Kernel
+from plait.compiler.kernel import Kernel, Stream
 from plait.dsl.program import Program
 from plait.dsl.sizes import bind_sizes
 
@@ -38,6 +38,15 @@ def test_what_something_else_reads_is_stored_whole() -> None:
     text = MAPS.replace("-> y[t, o]", "-> y[t, o], r[t]") + "  r = max[e](a)\n"
     found = kernels(plait.parse(text).program(), SHAPES, torch.bfloat16)
     assert {found[name].buffer("a").real for name in ("a", "y", "r")} == {"float32"}
+
+
+def test_contractions_have_tiles_for_matrix_units() -> None:
+    """128 rows by 128 outputs; a chunk of float32 is held in registers, one of bfloat16 in shared memory."""
+    for dtype, chunk in ((torch.bfloat16, 64), (torch.float32, 16)):
+        kernel = kernels(plait.parse(MAPS).program(), SHAPES, dtype)["y"]
+        assert sorted(axis.tile for axis in kernel.grid) == [128, 128]
+        (stream,) = (each for each in kernel.body if isinstance(each, Stream))
+        assert [axis.step for axis in stream.axes] == [chunk]
 
 
 def test_float32_tensors_are_stored_whole() -> None:
