@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from math import log
 
 import pytest
 import torch
 
+import plait
 from interpreting import Interpreting
 from kernel_corners import CORNERS, half_storage, split_products
 from kernel_sketches import (
@@ -16,13 +18,18 @@ from kernel_sketches import (
     circular,
 )
 from kernel_sketches import product as matrix_product
+from plait.backends.assemble import Assembler
+from plait.backends.precision import uniform
 from plait.backends.triton.layout import Layout
 from plait.backends.triton.names import unique
 from plait.backends.triton.options import Options, default_options
 from plait.backends.triton.printer import print_triton
 from plait.backends.triton.widths import fits_int32
 from plait.compiler.kernel import Carry, Let, StreamAxis
+from plait.dsl.batch import expand_batch
 from plait.dsl.errors import CompilerFault
+from plait.dsl.program import Axis
+from plait.dsl.sizes import bind_sizes
 from triton_cases import half
 
 
@@ -165,3 +172,29 @@ def test_products_make_room_for_themselves() -> None:
     layout = Layout(circular((1, 5, 9), 5).kernel)
     padded = {axis.name: axis.group.padded[axis.name] for axis in layout.axes.values() if axis.group}
     assert padded == {"h": 8, "w": 8, "d": 16, "y": 8, "x": 8}
+
+
+SCALED = """
+mixer scaled(q[n, d], k[m, d], v[m, d]) -> o[n, d]:
+  p = softmax[m | m <= n](sum[d](q * k) * 0.25)
+  o = sum[m](p * v)
+"""
+
+
+def test_a_weight_of_a_softmax_costs_no_mask_and_one_product() -> None:
+    """Its score is -inf where no key is; its factor and that of the base are one number."""
+    program = expand_batch(plait.parse(SCALED).program(), 0)
+    bound = bind_sizes(program, dict.fromkeys("qkv", (64, 64)))
+    sizes: dict[Axis, int] = {axis: extent for axis, extent in bound.items() if isinstance(extent, int)}
+    (made,) = Assembler(program, "triton", uniform(program, torch.bfloat16)).written(sizes).values()
+    text = print_triton(made.kernel, default_options(made.kernel)).text
+    stream, _, _ = text.partition("    if has_nan(")
+    assert f"tl.exp2(sub_2 * {0.25 / log(2)!r})" in stream
+    assert "weight_masked" not in stream and "exponential(" not in stream
+    assert "shown = tl.where(in_" in stream and ", score, float" in stream
+
+
+def test_only_matrix_units_that_read_shared_memory_limit_registers() -> None:
+    options = Options(registers=128)
+    assert options.launch(9)["maxnreg"] == 128
+    assert "maxnreg" not in options.launch(8) and "maxnreg" not in Options().launch(9)
