@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -38,7 +39,7 @@ def agree(
     train: bool = False,
     kernels: bool = True,
     draws: Mapping[str, Tensor] | None = None,
-    **given: object,
+    **given: Any,
 ) -> None:
     """The layer gives what the official one gives, which has its keys and shapes: outputs, gradients of a
     random combination of them for every input and parameter, and the buffers after a call.

@@ -12,6 +12,7 @@ from math import prod
 from typing import TypeVar
 
 import torch
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.vendor.pretty import RepresentationPrinter
 from torch import Tensor
@@ -58,6 +59,18 @@ class Example:
     def _shown(self, name: str) -> str:
         tensor = self.tensors[name]
         return f"# {name}: {str(tensor.dtype).split('.')[1]} {tuple(tensor.shape)}, strides {tensor.stride()}"
+
+
+def drawn(strategy: st.SearchStrategy[Example], count: int, check: Callable[[Example], None]) -> None:
+    """Check this many examples, or as many times more as the profile asks for more than the default 50."""
+    most = count * max(1, settings().max_examples // 50)
+
+    @settings(max_examples=most)
+    @given(strategy)
+    def run(example: Example) -> None:
+        check(example)
+
+    run()
 
 
 # --- tensors

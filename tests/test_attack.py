@@ -176,17 +176,22 @@ def test_attack(
     if first is None:
         first = random.SystemRandom().randrange(10**6) if thorough else 0
     attack = Attack(process, thorough)
+    simplest = start > 0
 
     @seed(first * STARTS + start)
     @settings(
-        max_examples=max(1, asked // STARTS),
+        max_examples=max(1, asked // STARTS) + simplest,
         phases=[Phase.generate],
         database=None,
-        suppress_health_check=list(HealthCheck),
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
     )
     @given(PROGRAMS)
     def run(example: Example) -> None:
-        attack.program(example)
+        nonlocal simplest
+        if simplest:  # which every start draws first: once is enough
+            simplest = False
+        else:
+            attack.program(example)
 
     run()
     record_property("attacked", (attack.drawn, len(attack.faults)))

@@ -1,22 +1,21 @@
-"""A hundred programs: what the interpreter, the book, fx, the text and every backend say of them.
+"""A hundred programs: what the interpreter, the book, fx and the text say of them; test_attack.py asks the backends.
 
 `examples()` writes all forms at random; `FAMILIES` are networks of the layers that kernels are written for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agreement import agree, check_gradients, check_values
+from agreement import agree
 from attention_family import attention_examples
 from denotation import Meaning, differences
 from kernel_families import FAMILIES
-from plait.backends.compiled import BackendName
 from plait.compiler.interpret import interpret, run
 from plait.compiler.memory import plan
 from plait.compiler.partial import batch
@@ -35,37 +34,12 @@ from plait.dsl.sizes import bind_sizes
 from plait.dsl.totality import analyse
 from strategies import Example, any_tensors, examples
 
-BACKENDS: tuple[BackendName, ...] = ("cpp",)
-"""The compiled backends that run in this process."""
-
 MOST_BY_THE_BOOK = 20_000
 """Entries of all values together, above which a program is not read by the book: it is slow."""
 
 
 FAMILY = st.one_of(*FAMILIES.values())
 """A program of any family."""
-
-VALUES = {
-    "pointwise": 8, "reductions": 18, "windows": 20, "contractions": 18, "attention": 10, "unions": 8,
-    "heads": 10, "mixed": 8,
-}  # fmt: skip
-"""How many programs of each family a backend runs: a hundred together."""
-GRADIENTS = {
-    "pointwise": 2, "reductions": 5, "windows": 5, "contractions": 5, "attention": 2, "unions": 1,
-    "heads": 2, "mixed": 2,
-}  # fmt: skip
-
-
-def drawn(strategy: st.SearchStrategy[Example], count: int, check: Callable[[Example], None]) -> None:
-    """Check this many examples, or as many times more as the profile asks for more than the default 50."""
-    most = count * max(1, settings().max_examples // 50)
-
-    @settings(max_examples=most)
-    @given(strategy)
-    def run(example: Example) -> None:
-        check(example)
-
-    run()
 
 
 @settings(max_examples=100)
@@ -157,34 +131,6 @@ def test_what_is_refuted_is_absent(example: Example) -> None:
             sizes = {**signature, BATCH: (), **absence.sizes}
             with pytest.raises(AbsentOutput):
                 interpret(example.program, any_tensors(example.program, sizes), sizes)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def built_quickly() -> Iterator[None]:
-    """What is asked here is the values, not the speed."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PLAIT_CXX_LEVEL", "-O1")
-        yield
-
-
-@pytest.mark.parametrize("name", BACKENDS)
-@settings(max_examples=40)
-@given(examples())
-def test_any_program_on_a_backend_equals_the_interpreter(name: BackendName, example: Example) -> None:
-    """All forms: what has a kernel by its kernel, the rest by its reference operation."""
-    check_values(example, name)
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("name", BACKENDS)
-def test_backend_equals_the_interpreter(name: BackendName, family: str) -> None:
-    drawn(FAMILIES[family], VALUES[family], lambda example: check_values(example, name))
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("name", BACKENDS)
-def test_gradients_are_those_of_the_interpreter(name: BackendName, family: str) -> None:
-    drawn(FAMILIES[family], GRADIENTS[family], lambda example: check_gradients(example, name))
 
 
 def shapes(example: Example) -> dict[str, tuple[int, ...]]:

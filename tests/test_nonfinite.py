@@ -15,8 +15,7 @@ from plait.backends.compiled import Compiled
 from plait.compiler.derive import gradient
 from plait.compiler.interpret import interpret
 from plait.dsl.program import Program
-from strategies import Example
-from test_generated import drawn
+from strategies import Example, drawn
 from tiled import meant, read
 
 Shapes = Mapping[str, tuple[int, ...]]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import Phase, given, settings
+from hypothesis import given, settings
 
 import on_triton
 import plait
@@ -18,7 +18,7 @@ from attention_family import attention_examples
 from interpreting import Interpreting
 from kernel_families import FAMILIES
 from plait.dsl.mistakes import WrongDevice
-from strategies import Example, examples
+from strategies import Example, drawn, examples
 from test_programs import PROGRAMS, header, tensors_for
 
 
@@ -50,20 +50,17 @@ def test_any_program(process: Interpreting, example: Example) -> None:
     check_in(process, example)
 
 
-SOME = {"pointwise": 5, "reductions": 4, "windows": 3, "contractions": 4, "heads": 2, "unions": 2, "mixed": 3}
+SOME = {"pointwise": 5, "reductions": 4, "windows": 2, "contractions": 4, "heads": 2, "unions": 2, "mixed": 3}
 """How many programs of each family: the interpreter takes about a second a kernel."""
 
 
-@pytest.mark.parametrize("family", [name for name in FAMILIES if name != "attention"])
+def test_every_family_is_drawn() -> None:
+    assert {*SOME, "attention"} == set(FAMILIES)
+
+
+@pytest.mark.parametrize("family", SOME)
 def test_families(process: Interpreting, family: str) -> None:
-    most = SOME[family] * max(1, settings().max_examples // 50)
-
-    @settings(max_examples=most, phases=[phase for phase in Phase if phase != Phase.shrink])
-    @given(FAMILIES[family])
-    def run(example: Example) -> None:
-        check_in(process, example)
-
-    run()
+    drawn(FAMILIES[family], SOME[family], lambda example: check_in(process, example))
 
 
 RUNNING = [path for path in PROGRAMS if header(path.read_text()).error is None]
