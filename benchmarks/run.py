@@ -9,6 +9,7 @@ def main() -> None:
     circular_attention.main()
     union_attention.main()
     convnext.main()
+    tiles.main()
     matrix_product.main()
     first_call.main()
 
