@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import circular_attention, convnext, first_call, matrix_product, union_attention
+from . import circular_attention, convnext, first_call, matrix_product, tiles, union_attention
 
 
 def main() -> None:
