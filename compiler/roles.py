@@ -110,7 +110,15 @@ def _across(
         return None
     last = tuple(axis for axis in streamed if axis in beside)[-1:]
     order = (*(axis for axis in streamed if axis not in last), *last)
-    return Roles({}, {}, {}, (), resident, _lanes(order, known, schedule.width, schedule.run), sums[0])
+    return Roles(
+        {},
+        {},
+        {},
+        (),
+        resident,
+        _lanes(order, known, schedule.across or schedule.width, schedule.run),
+        sums[0],
+    )
 
 
 def _resident(

@@ -49,6 +49,7 @@ class TileSchedule:
     `taps`              axes of at most so many entries are streamed one by one
     `alone`             lanes of a tile in which each one is computed by itself: nothing is contracted, and
                         all that is folded is streamed one by one. 0: `width`
+    `across`            lanes of a reduction whose own axes lie in them. 0: `width`
     `depth`             the most reals a lane that a contraction may keep resident at full width; beyond
                         it the tile is made narrower, down to `least_width`. 0: no limit
     """
@@ -66,6 +67,7 @@ class TileSchedule:
     block: int = 0
     taps: int = 0
     alone: int = 0
+    across: int = 0
     product: ProductTile | None = None
 
     def of_product(self) -> TileSchedule:
@@ -141,5 +143,6 @@ def gpu_tiles(real_bytes: int, short: bool = False) -> TileSchedule:
         block=32768 // real_bytes,
         taps=8,
         alone=512,
+        across=256,
         product=None if real_bytes == 8 else SHORT_PRODUCT if short else PRODUCT,
     )
