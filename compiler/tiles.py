@@ -64,7 +64,9 @@ class Tiles:
     def write(self) -> Written:
         result, roles, lowering = self.result, self.roles, self.lowering
         for axis in result.axes:
-            self.env[axis] = lowering.resident(axis, ()) if axis in roles.kept else lowering.coordinate(axis)
+            taken = tuple(str(place) for place in self.env.values())
+            kept = axis in roles.kept
+            self.env[axis] = lowering.resident(axis, taken) if kept else lowering.coordinate(axis)
         grid = self._grid()
         lowering.lanes = tuple(str(self.env[axis]) for axis in roles.lanes)
         lowering.tiles = {str(self.env[axis]): tile for axis, tile in roles.lanes.items()}
