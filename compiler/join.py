@@ -3,7 +3,9 @@
     a softmax sum and the log-sum-exp of its scores      the running maximum and sum are there anyway
     sums past the same keys with a contraction in common      dk and dv of attention, which both need p
 
-A group is joined only where nothing between the two waits for one and is waited for by the other.
+A group is joined only where nothing between the two waits for one and is waited for by the other, and a sum
+only where it waits for no other sum of the kernel: sum[s](p * dp) is known when its stream ends, so that dq, which
+reads it, streams after it.
 """
 
 from __future__ import annotations
@@ -60,12 +62,17 @@ class Joiner:
                     *mine.lanes,
                 }
             case StreamedSum(), StreamedSum():
-                return _same_stream(mine, others)
+                return _same_stream(mine, others) and not self._waits(*names)
             case _:
                 return False
 
     def _led(self) -> set[str]:
         return {leader for name, leader in self.leader.items() if leader != name}
+
+    def _waits(self, one: str, other: str) -> bool:
+        """Whether `other` reads what the kernel of `one` makes, or is read there."""
+        made = {name for name, leader in self.leader.items() if leader == one}
+        return any((a == other and b in made) or (b == other and a in made) for a, b in self.edges)
 
     def put_together(self, one: Group, other: Group) -> None:
         """Let `one` lead `other`, unless something would wait for itself."""

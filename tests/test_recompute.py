@@ -147,7 +147,7 @@ def test_nothing_over_pairs_is_stored(text: str) -> None:
 
 
 def test_without_kept_values_statistics_stream_too() -> None:
-    """The log-sum-exp and sum[s](p * dp), then dq, then dk with dv."""
+    """The log-sum-exp and sum[s](p * dp), then dq, which waits for that sum, then dk with dv."""
     assert planned(CIRCULAR, "all") == ([1, 1, 1, 1, 2], ["stream", "sum", "sum", "sum", "sum"])
 
 
