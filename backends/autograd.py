@@ -26,7 +26,7 @@ from ..dsl.size_forms import program_axes
 from . import derivatives
 from .cache import COMPILING
 from .compiled import Compiled
-from .precision import Like
+from .precision import NARROW, Like
 from .registry import DEVICES, Dims, Run, Tensors, operator, untraced
 from .shapes import Fakes
 
@@ -130,19 +130,20 @@ class Differentiable:
         wrt = tuple(name for name, each in zip(self.names, tensors, strict=True) if each.requires_grad)
         if not wrt or own.derived or own.recompute == "all":
             return self
-        key = wrt if own.recompute == "none" else None
+        rounded = any(each.dtype in NARROW for each in tensors)
+        key = wrt if own.recompute == "none" else None, rounded
         if key not in self._twins:
             with COMPILING:
                 if key not in self._twins:
-                    self._twins[key] = self._twin(wrt)
+                    self._twins[key] = self._twin(wrt, rounded)
         return self._twins[key]
 
-    def _twin(self, wrt: Sequence[str]) -> Differentiable:
+    def _twin(self, wrt: Sequence[str], rounded: bool) -> Differentiable:
         own, programs = self.compiled, derivatives()
         reverse = None
         if own.recompute == "none":
             reverse = programs.gradient(programs.apart(replace(own.program, updates=())), wrt)
-        program, kept = programs.keep(own.program, own.recompute, reverse)
+        program, kept = programs.keep(own.program, own.recompute, reverse, rounded=rounded)
         if not kept:
             return self
         added = tuple(each.result for each in kept if each.result.startswith("kept."))

@@ -64,8 +64,8 @@ def allowed(
 ) -> dict[str, Tensor]:
     """How far each entry of each result of `dtype` may be from what `interpret` gives for these very
     tensors. Where nothing can be said (a zero under a root, a number that `dtype` lacks) it is infinite;
-    integers and truth values have 0. On `matrix_units` a factor of a sum of products is rounded to bfloat16
-    where the results are."""
+    integers and truth values have 0. On `matrix_units` a factor of a sum of products is rounded to the
+    16 bits of the results."""
     wide = {name: _wide(tensor) for name, tensor in tensors.items()}
     bound = bind_sizes(program, {name: tuple(tensor.shape) for name, tensor in tensors.items()})
     batch = bound.get(BATCH, ())
@@ -73,7 +73,7 @@ def allowed(
     meant = interpret(program, wide)
     flat = {axis: extent for axis, extent in bound.items() if axis != BATCH}
     flat |= {Axis(f"..{i}"): extent for i, extent in enumerate(batch)}
-    factor = unit(dtype) if matrix_units and dtype == torch.bfloat16 else 0.0
+    factor = unit(dtype) if matrix_units and dtype != computed(dtype) else 0.0
     found = interpret(errors(expand_batch(program, len(batch)), computed(dtype), factor), wide, flat)
     return {name: _stored(found[name], meant[name], dtype) for name in meant}
 
@@ -105,7 +105,9 @@ def errors(program: Program, real: torch.dtype, factor: float = 0.0) -> Program:
         if found is not None:
             writer.made[form] = found
     items = {each.leaf: each.items for each in program.buffers}
-    updated = (Output(f"update:{each.buffer.name}", each.value, items[each.buffer]) for each in program.updates)
+    updated = (
+        Output(f"update:{each.buffer.name}", each.value, items[each.buffer]) for each in program.updates
+    )
     outputs = tuple(replace(each, value=writer.of(each.value)) for each in (*program.outputs, *updated))
     return replace(program, outputs=outputs, updates=(), names=(), requires=())
 

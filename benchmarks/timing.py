@@ -28,6 +28,9 @@ class Row:
 FLUSHED_BYTES = 512 << 20
 """Zeroed before each timed call on a GPU: empties its cache, and keeps it busy while Python launches."""
 
+LONG = 3.0
+"""Seconds after which a case on a GPU makes do with the rounds of one on the CPU."""
+
 
 def on_host(run: Callable[[], object]) -> float:
     """Milliseconds of one call, by the host's clock."""
@@ -54,12 +57,16 @@ def compare(
     ours: str = "plait",
     device: str = "cpu",
 ) -> Row:
-    """Medians over interleaved rounds, after one warm-up of each; five times as many on a GPU."""
+    """Medians over interleaved rounds, after one warm-up of each; on a GPU up to five times as many, in LONG
+    seconds."""
     times: dict[str, list[float]] = {name: [] for name in candidates}
     for run in candidates.values():
         run()
     timed, times_more = (on_device, 5) if device == "cuda" else (on_host, 1)
-    for _ in range(rounds * times_more):
+    start = time.perf_counter()
+    for done in range(rounds * times_more):
+        if done >= rounds and time.perf_counter() - start > LONG:
+            break
         for name, run in candidates.items():
             times[name].append(timed(run))
     medians = {name: statistics.median(each) for name, each in times.items()}

@@ -41,10 +41,11 @@ class Kept:
 
 
 def keep(
-    program: Program, recompute: Recompute, reverse: Program | None = None
+    program: Program, recompute: Recompute, reverse: Program | None = None, *, rounded: bool = False
 ) -> tuple[Program, tuple[Kept, ...]]:
     """The program with a result for each value that is kept, and these. `reverse` is its gradient, which
-    `recompute="none"` asks what it reads."""
+    `recompute="none"` asks what it reads. Where the results of the program are `rounded` to 16 bits, what is
+    kept is not one of them: differences of what was rounded would lose the gradient."""
     if recompute == "all":
         return program, ()
     total = Totality(program)
@@ -56,7 +57,7 @@ def keep(
     kept: list[Kept] = []
     added: list[Output] = []
     for form in wanted:
-        output = outputs.get(form)
+        output = None if rounded else outputs.get(form)
         if output is None:
             output = Output(f"kept.{len(added)}", form, tuple((axis,) for axis in form.axes))
             added.append(output)

@@ -45,7 +45,10 @@ LAYERS: tuple[tuple[str, str], ...] = (
     # programs from programs
     ("compiler", "affine rewrite conditions simplify derive_rules gather derive tangent"),
     # which values are stored
-    ("compiler", "graphs plan work total check_plan contraction weights hoist keys attention_family sum_family residuals split outlets"),
+    (
+        "compiler",
+        "graphs plan work total check_plan contraction weights hoist keys attention_family sum_family residuals split outlets",
+    ),
     ("compiler", "tile_group fuse join"),
     # the second waist, and what makes one
     ("compiler", "kernel check_kernel kernel_builder written prune reductions lower loops schedule"),
@@ -57,7 +60,10 @@ LAYERS: tuple[tuple[str, str], ...] = (
     ("backends", "reference derivatives hoists precision budget rounding executable kernel_graph cache"),
     # the printers, apart from each other
     ("backends", "cpp cpp.ops cpp.emit cpp.intervals cpp.layout cpp.widths cpp.indices cpp.nests cpp.scope"),
-    ("backends", "cpp.fills cpp.takes cpp.stores cpp.exact cpp.folds cpp.stencils cpp.groups cpp.dots cpp.scalars"),
+    (
+        "backends",
+        "cpp.fills cpp.takes cpp.stores cpp.exact cpp.folds cpp.stencils cpp.groups cpp.dots cpp.scalars",
+    ),
     ("backends", "cpp.printer cpp.build cpp.pool cpp.launch cpp.rates cpp.produce"),
     ("backends", "triton triton.ops triton.library triton.names triton.layout triton.options triton.emit"),
     ("backends", "triton.scope triton.folds triton.dots triton.exact triton.tiles triton.printer"),

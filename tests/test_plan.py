@@ -136,7 +136,11 @@ def test_a_broken_plan_is_refused() -> None:
 def test_every_step_is_dumped_in_order() -> None:
     seen: list[str] = []
     plan_program(program(STREAMS["dense"].replace("..., ", "")), dump=lambda name, made: seen.append(name))
-    assert seen == [step.name for step in STEPS] == ["simplify", "count", "split", "name", "to_fx", "fuse", "join"]
+    assert (
+        seen
+        == [step.name for step in STEPS]
+        == ["simplify", "count", "split", "name", "to_fx", "fuse", "join"]
+    )
 
 
 # --- reports, graphs, refusals

@@ -43,7 +43,7 @@ def test_attention_programs(process: Interpreting, example: Example) -> None:
     check_in(process, example)
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(examples(most=4))
 def test_any_program(process: Interpreting, example: Example) -> None:
     """What has a kernel by its kernel, the rest by its reference operation."""

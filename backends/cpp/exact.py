@@ -224,7 +224,9 @@ class Exact(Stores):
             return ""
         strides = self.strides(load.buffer, load.index, axes)
         items = (*load.index, load.mask)
-        here = set(axes) & set(self.layout.local)  # a coordinate of another axis has no value before the tiles
+        here = set(axes) & set(
+            self.layout.local
+        )  # a coordinate of another axis has no value before the tiles
         steady = all(set(self.layout.axes.get(str(item), ())) <= here for item in items)
         if strides is None or not steady or not self.layout.always_inside(load.mask):
             return ""

@@ -68,32 +68,35 @@ class Fills(Scope):
         across = self._across(load.index, parts, run, [axis for axis in rows if axis != run])
         along = [part for part in parts if across is None or not self.layout.lies_on(part, (across,))]
         found = range_of(self.layout, along, run)
-        outer = tuple(axis for axis in rows if axis not in (run, across))
-        distances = self._distances(rows, around)
+        outer, distances = tuple(x for x in rows if x not in (run, across)), self._distances(rows, around)
         if place and (strides is None or found is None or outer or across is None):
-            row = self.distance(rows, rows[0])
-            self.out.add(f"const real *const {place} = {array}; const long {place}_w = {row};")
-            place = None
+            place = self._not_in_place(place, array, rows)
         if strides is None or found is None:
-            self._fill_each(load, array, rows, around)
-            return
+            return self._fill_each(load, array, rows, around)
         places = {run: self.first(run)} | ({across: self.first(across)} if across else {})
         with self._around(outer, around[:-1], places) if not place else nullcontext():
             by_row = self._stride(load.buffer, load.index, across)
             source = self.origin(load.buffer, load.index, places)
             low, high = self._limits(found, run, places, lanes)
             first, end = self._rows_that_exist(parts, across, places)
-            count, row = (self.count(across), distances[across]) if across else ("1", 0)
+            count, row = (self.count(across), str(distances[across])) if across else ("1", "0")
             where = f"{source}, {by_row}, {strides.get(run, '0')}"
             ahead = f", {self._stride(load.buffer, load.index, then)}" if then else ""
             ranges = f"{count}, {first}, {end}, {low}, {high}, {self.layout.tiles[run]}{ahead}"
-            fill = f"fill({self._place(array, distances, outer, around[:-1])}, {row}, {where}, {ranges});"
-            if place:
-                self.out.add(f"const real *const {place}_m = in_place({where}, {ranges});")
-                self.out.add(f"const real *const {place} = {place}_m ? {place}_m : {array};")
-                self.out.add(f"const long {place}_w = {place}_m ? {by_row} : {row};")
-                fill = f"if (!{place}_m) {fill}"
-            self.out.add(fill)
+            unless = self._in_place(place, array, f"{where}, {ranges}", by_row, row) if place else ""
+            target = self._place(array, distances, outer, around[:-1])
+            self.out.add(f"{unless}fill({target}, {row}, {where}, {ranges});")
+
+    def _not_in_place(self, place: str, array: str, rows: Rows) -> None:
+        row = self.distance(rows, rows[0])
+        self.out.add(f"const real *const {place} = {array}; const long {place}_w = {row};")
+
+    def _in_place(self, place: str, array: str, arguments: str, by_row: str, row: str) -> str:
+        """Declare the pointer to a tile and the distance of its rows; the test that it lies in the array."""
+        self.out.add(f"const real *const {place}_m = in_place({arguments});")
+        self.out.add(f"const real *const {place} = {place}_m ? {place}_m : {array};")
+        self.out.add(f"const long {place}_w = {place}_m ? {by_row} : {row};")
+        return f"if (!{place}_m) "
 
     def _rows_that_exist(
         self, parts: Sequence[Operand], across: str | None, places: Mapping[str, str]

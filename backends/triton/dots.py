@@ -52,8 +52,9 @@ class Dots(Folds):
         roles = (product.batch, product.rows, product.depth), (product.batch, product.depth, product.columns)
         names = (product.left, product.right)
         split, real = self.layout.split(product), self.layout.short(product)
-        if split is not None and self.options.precision == "stored":
-            split, real = None, "bfloat16"
+        rounded = self.layout.rounded(product) if self.options.precision == "stored" else None
+        if rounded is not None:
+            split, real = None, rounded
         short = STORED["bfloat16"] if split is not None else None if real is None else STORED[real]
         sides = [
             self._side(name, dot, role, None if name == split else short)

@@ -250,6 +250,29 @@ class Layout:
             case _:
                 return None
 
+    def rounded(self, product: Product) -> RealType | None:
+        """The 16-bit type that one operand is stored in and that the other one, which float32 computed, may be
+        rounded to: bfloat16, which has the range of float32, or float16 for weights of a softmax, which are at
+        most 1."""
+        match self._stored(product.left), self._stored(product.right):
+            case ("bfloat16", None) | (None, "bfloat16"):
+                return "bfloat16"
+            case "float16", None if self._is_weight(product.right):
+                return "float16"
+            case None, "float16" if self._is_weight(product.left):
+                return "float16"
+            case _:
+                return None
+
+    def _is_weight(self, operand: Operand) -> bool:
+        match self._definition(operand):
+            case Let(op="select", args=(_, value, 0.0)):
+                return self._is_weight(value)
+            case Let() as let:
+                return self.below_a_maximum(let) is not None
+            case _:
+                return False
+
     def _stored(self, operand: Operand) -> RealType | None:
         """The 16-bit type that all numbers of an operand have, if a float32 kernel loads them as they are."""
         definition = self.definitions.get(operand) if isinstance(operand, str) else None

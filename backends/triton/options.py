@@ -14,8 +14,14 @@ Machine = Literal["cuda", "hip"]
 
 WORDS_A_WARP = 1024
 """Numbers of 4 bytes of one block that a warp holds beside a few others of its size."""
+SUMS_A_WARP = 2048
+"""The same of kernels whose products all run on matrix units: twice the work for one staged operand. (An H100:
+the block of 64 by 128 of a ConvNeXt block takes 0.54 ms by 4 warps, 0.84 ms by 8.)"""
 FACTORS_A_THREAD = 384
 """Operands that a thread holds for its part of a product without matrix units."""
+MOST_WARPS = 8
+"""Of a product without matrix units: in more, each thread would load more than it multiplies. (An H100, float32:
+the same block 10.2 ms by 8 warps, 18.4 ms by 16; circular attention 8.2 ms against 8.6 ms.)"""
 RESIDENT_REGISTERS = 128
 """Registers of a thread with which 16 warps share a multiprocessor, and hide each other's waiting."""
 RESIDENT_WORDS = 100
@@ -27,13 +33,16 @@ WRITTEN_OUT = 256
 """Blocks from which on a kernel is one of loops written out: a thread has one element of each."""
 STAGED_BYTES = 65_536
 """Shared memory for the chunks of a stream that are on their way."""
+STAGED_ALONE = 98_304
+"""The same where a program is so large that few others share its multiprocessor and hide its waiting."""
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
     """`precision` is what `tl.dot` makes of float32 operands: `ieee` keeps them, `tf32` rounds them to
-    10 bits, `tf32x3` adds the rounding errors back. `stored` rounds one that was computed to bfloat16 where
-    the other is stored in it, as `budget` grants, and keeps all others; sums are float32 whatever it is.
+    10 bits, `tf32x3` adds the rounding errors back. `stored` rounds one that was computed to the 16 bits that
+    the other is stored in (float16: weights of a softmax only, others may leave its range), as `budget`
+    grants, and keeps all others; sums are float32 whatever it is.
     `fusion` lets a product and a sum round once. `registers` is the most that a thread may have on a GPU
     of RESIDENT_CAPABILITY, 0 for what the compiler thinks best."""
 
@@ -63,9 +72,9 @@ def default_options(kernel: Kernel, machine: Machine = "cuda", precision: Precis
     parts = precision != "stored" and any(layout.split(each) is not None for each in layout.products.values())
     if machine == "cuda" and parts:
         warps = max(warps, min(8, 2 * warps))  # three parts take the registers of one and a half values more
-    exact = any(not _on_matrix_units(layout, product) for product in layout.products.values())
+    exact = any(not _on_matrix_units(layout, product, precision) for product in layout.products.values())
     if machine == "cuda" and kernel.real == "float32" and precision in ("ieee", "stored") and exact:
-        while warps < 16 and _factors(layout, 32 * warps) > FACTORS_A_THREAD:
+        while warps < MOST_WARPS and _factors(layout, 32 * warps, precision) > FACTORS_A_THREAD:
             warps *= 2
         return Options(warps, 1, precision)
     staged = sum(
@@ -75,16 +84,20 @@ def default_options(kernel: Kernel, machine: Machine = "cuda", precision: Precis
         for load in stream.body
         if isinstance(load, Load)
     )
+    if layout.products and not exact and not parts and largest <= 4 * SUMS_A_WARP:
+        warps = min(warps, 4)
     stages = 2 if layout.products and 2 * staged <= STAGED_BYTES else 1
-    registers = RESIDENT_REGISTERS if machine == "cuda" and _fits_residents(layout, warps) else 0
+    if layout.products and warps == 8 and 3 * staged <= STAGED_ALONE:
+        stages = 3
+    registers = RESIDENT_REGISTERS if machine == "cuda" and _fits_residents(layout, warps, precision) else 0
     return Options(warps, stages, precision, registers=registers)
 
 
-def _fits_residents(layout: Layout, warps: int) -> bool:
+def _fits_residents(layout: Layout, warps: int, precision: Precision) -> bool:
     """Whether what a thread holds of a stream with products, its carries and two blocks besides, is so
     little that more programs on a multiprocessor are worth a limit."""
     streams = [each for each in every(layout.kernel.body) if isinstance(each, Stream) and each.carries]
-    short = all(_on_matrix_units(layout, product) for product in layout.products.values())
+    short = all(_on_matrix_units(layout, product, precision) for product in layout.products.values())
     if warps < 4 or not layout.products or not short or not streams:
         return False
     carried = max(
@@ -94,9 +107,10 @@ def _fits_residents(layout: Layout, warps: int) -> bool:
     return carried + 2 * largest <= RESIDENT_WORDS * 32 * warps
 
 
-def _on_matrix_units(layout: Layout, product: Product) -> bool:
+def _on_matrix_units(layout: Layout, product: Product, precision: Precision) -> bool:
     """Whether the operands of a product are 16 bits wide, or made so."""
-    return layout.short(product) is not None or layout.split(product) is not None
+    rounded = precision == "stored" and layout.rounded(product) is not None
+    return rounded or layout.short(product) is not None or layout.split(product) is not None
 
 
 def _bytes(layout: Layout, load: Load) -> int:
@@ -104,11 +118,11 @@ def _bytes(layout: Layout, load: Load) -> int:
     return {"float64": 8, "float32": 4}.get(layout.kernel.buffer(load.buffer).real, 2)
 
 
-def _factors(layout: Layout, threads: int) -> int:
+def _factors(layout: Layout, threads: int, precision: Precision) -> int:
     """The operands of the part of the largest product that falls to a thread, if it is square."""
     most = 0
     for product in layout.products.values():
-        if _on_matrix_units(layout, product):
+        if _on_matrix_units(layout, product, precision):
             continue
         rows, columns, depth = (
             layout.places(side) for side in (product.rows, product.columns, product.depth)
