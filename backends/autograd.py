@@ -130,12 +130,11 @@ class Differentiable:
         wrt = tuple(name for name, each in zip(self.names, tensors, strict=True) if each.requires_grad)
         if not wrt or own.derived or own.recompute == "all":
             return self
-        rounded = any(each.dtype in NARROW for each in tensors)
-        key = wrt if own.recompute == "none" else None, rounded
+        key = wrt if own.recompute == "none" else None, any(each.dtype in NARROW for each in tensors)
         if key not in self._twins:
             with COMPILING:
                 if key not in self._twins:
-                    self._twins[key] = self._twin(wrt, rounded)
+                    self._twins[key] = self._twin(wrt, key[1])
         return self._twins[key]
 
     def _twin(self, wrt: Sequence[str], rounded: bool) -> Differentiable:

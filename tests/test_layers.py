@@ -47,7 +47,7 @@ LAYERS: tuple[tuple[str, str], ...] = (
     # which values are stored
     (
         "compiler",
-        "graphs plan work total check_plan contraction weights hoist keys attention_family sum_family residuals split outlets",
+        "graphs plan work total check_plan contraction weights hoist keys attention_family sum_family residuals split outlets",  # noqa: E501
     ),
     ("compiler", "tile_group fuse join"),
     # the second waist, and what makes one

@@ -163,7 +163,7 @@ def test_warps_follow_the_blocks() -> None:
             default_options(half(Case(kernel, [], [])).kernel).warps,
             default_options(kernel).warps,
         ]
-    assert warps == {16: [4, 4], 64: [4, 16], 128: [8, 16]}
+    assert warps == {16: [4, 4], 64: [4, 8], 128: [4, 8]}
     assert default_options(circular((1, 5, 9), 16, tile=(1, 1), step=(1, 1)).kernel).warps == 1
 
 
