@@ -8,7 +8,7 @@ products, and bfloat16). FlexAttention gets its block mask for free.
 
 from __future__ import annotations
 
-import argparse
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -18,7 +18,8 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from examples.circular_attention import circular_attention
 
-from .timing import Row, compare, save, show
+from . import timing
+from .timing import Row, compare
 
 CASES = ((8, 64, 64, 8), (6, 60, 44, 7), (2, 96, 96, 16))
 """Heads, height, width, radius."""
@@ -62,24 +63,15 @@ def case(
     return row, error
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--save", action="store_true", help="write benchmarks/results/")
-    given = parser.parse_args()
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+def cases(device: str) -> Iterator[tuple[Row, float]]:
     flex = torch.compile(flex_attention)
-    rows: list[Row] = []
-    reals = [torch.float32] if device == "cpu" else [torch.float32, torch.bfloat16]
-    with torch.no_grad():
-        for real in reals:
-            for sizes in CASES if device == "cpu" else ON_GPU:
-                row, error = case(*sizes, device, real, flex)
-                print(f"{show(row)} | error {error:.1e}", flush=True)
-                rows.append(row)
-    if given.save:
-        print(save("circular_attention", rows))
+    for real in timing.reals(device):
+        for sizes in CASES if device == "cpu" else ON_GPU:
+            yield case(*sizes, device, real, flex)
+
+
+def main() -> None:
+    timing.main("circular_attention", __doc__, cases)
 
 
 if __name__ == "__main__":

@@ -11,8 +11,7 @@ of the two counts.
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +22,8 @@ from plait.stdlib.convolutions import depthwise_convolution
 from plait.stdlib.norms import layer_norm
 from plait.stdlib.papers.convnext import convnext_block
 
-from .timing import Row, compare, save, show
+from . import timing
+from .timing import Row, compare
 
 WIDTH = 96
 SHAPES = {"cpu": (4, WIDTH, 56, 56), "cuda": (128, WIDTH, 56, 56)}
@@ -87,31 +87,17 @@ def case(name: str, ours: nn.Module, peer: nn.Module, device: str, real: torch.d
     return row, ((got - want).norm() / want.norm()).item()
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--save", action="store_true", help="write benchmarks/results/")
-    given = parser.parse_args()
-    torch.manual_seed(0)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    reals = [torch.float32] if device == "cpu" else [torch.float32, torch.bfloat16]
-    blocks = [
-        (name, ours, peer, real)
-        for real in reals
+def cases(device: str) -> Iterator[tuple[Row, float]]:
+    for real in timing.reals(device):
         for name, ours, peer in (
             ("depthwise 7x7 + LayerNorm", depthwise_norm, DepthwiseNorm),
             ("ConvNeXt block", convnext_block, Block),
-        )
-    ]
-    rows: list[Row] = []
-    with torch.no_grad():
-        for name, ours, peer, real in blocks:
-            row, error = case(name, ours.module(c=WIDTH), peer(WIDTH), device, real)
-            print(f"{show(row)} | error {error:.1e}", flush=True)
-            rows.append(row)
-    if given.save:
-        print(save("convnext", rows))
+        ):
+            yield case(name, ours.module(c=WIDTH), peer(WIDTH), device, real)
+
+
+def main() -> None:
+    timing.main("convnext", __doc__, cases)
 
 
 if __name__ == "__main__":

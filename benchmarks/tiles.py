@@ -8,8 +8,7 @@ hundredth of the rows, on the CPU in float32.
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -17,7 +16,8 @@ from torch.nn import functional
 
 import plait
 
-from .timing import Row, compare, save, show
+from . import timing
+from .timing import Row, compare
 
 GELU = "0.5 * z * (1 + erf(z * 0.7071067811865476))"
 
@@ -106,23 +106,14 @@ def case(name: str, device: str, real: torch.dtype) -> tuple[Row, float]:
     return row, ((ours(**few).double() - wanted).norm() / wanted.norm()).item()
 
 
+def cases(device: str) -> Iterator[tuple[Row, float]]:
+    for real in timing.reals(device):
+        for name in CASES:
+            yield case(name, device, real)
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--save", action="store_true", help="write benchmarks/results/")
-    given = parser.parse_args()
-    torch.manual_seed(0)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    rows: list[Row] = []
-    with torch.no_grad():
-        for real in [torch.float32] if device == "cpu" else [torch.bfloat16, torch.float32]:
-            for name in CASES:
-                row, error = case(name, device, real)
-                print(f"{show(row)} | error {error:.1e}", flush=True)
-                rows.append(row)
-    if given.save:
-        print(save("tiles", rows))
+    timing.main("tiles", __doc__, cases)
 
 
 if __name__ == "__main__":

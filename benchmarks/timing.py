@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import platform
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
@@ -76,6 +77,27 @@ def compare(
 def show(row: Row) -> str:
     shown = ", ".join(f"{name} {ms:.3g} ms" for name, ms in row.milliseconds.items())
     return f"{row.case}: {shown} | " + ", ".join(f"{ratio:.1f}x {name}" for name, ratio in row.ratios.items())
+
+
+def main(name: str, about: str | None, cases: Callable[[str], Iterable[tuple[Row, float]]]) -> None:
+    """The command line of a benchmark: every row with its error as it comes from `cases`, which is given the
+    device; `--save` writes them."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--save", action="store_true", help="write benchmarks/results/")
+    given = parser.parse_args()
+    torch.manual_seed(0)
+    rows: list[Row] = []
+    with torch.no_grad():
+        for row, error in cases("cuda" if torch.cuda.is_available() else "cpu"):
+            print(f"{show(row)} | error {error:.1e}", flush=True)
+            rows.append(row)
+    if given.save:
+        print(save(name, rows))
+
+
+def reals(device: str) -> list[torch.dtype]:
+    """The dtypes that are timed."""
+    return [torch.float32] if device == "cpu" else [torch.float32, torch.bfloat16]
 
 
 def device_name() -> str:

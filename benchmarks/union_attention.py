@@ -9,7 +9,7 @@ free; eager PyTorch gathers the windows and concatenates the scores.
 
 from __future__ import annotations
 
-import argparse
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -19,7 +19,8 @@ from torch.nn.functional import pad
 
 import plait
 
-from .timing import Row, compare, save, show
+from . import timing
+from .timing import Row, compare
 
 CASES = ((8, 56, 56, 32), (8, 56, 56, 64))
 """Heads, height, width, channels a head."""
@@ -106,24 +107,15 @@ def case(
     return row, error
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--save", action="store_true", help="write benchmarks/results/")
-    given = parser.parse_args()
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+def cases(device: str) -> Iterator[tuple[Row, float]]:
     flex = torch.compile(flex_attention)
-    rows: list[Row] = []
-    reals = [torch.float32] if device == "cpu" else [torch.float32, torch.bfloat16]
-    with torch.no_grad():
-        for real in reals:
-            for sizes in CASES if device == "cpu" else ON_GPU:
-                row, error = case(*sizes, device, real, flex)
-                print(f"{show(row)} | error {error:.1e}", flush=True)
-                rows.append(row)
-    if given.save:
-        print(save("union_attention", rows))
+    for real in timing.reals(device):
+        for sizes in CASES if device == "cpu" else ON_GPU:
+            yield case(*sizes, device, real, flex)
+
+
+def main() -> None:
+    timing.main("union_attention", __doc__, cases)
 
 
 if __name__ == "__main__":

@@ -29,16 +29,14 @@ class Exact(Dots):
     __slots__ = ()
 
     def dot(self, dot: Dot) -> None:
+        super().dot(dot)
         product = self.layout.products.get(dot.name)
-        if dot.mask is True or product is None:  # what is no matrix product is folded by the mask
-            super().dot(dot)
-        else:
-            super().dot(dot)
-            if dot.name not in self.deferred:
-                made = self.values[dot.name]
-                with self.branch(made.code):
-                    right = self._by_entries(dot, product)
-                    self.out.add(f"{made.code} = {self.express.fill(right, 'real', made.dims)}")
+        if dot.mask is True or product is None or dot.name in self.deferred:
+            return  # what is no matrix product was folded by the mask
+        made = self.values[dot.name]
+        with self.branch(made.code):
+            right = self._by_entries(dot, product)
+            self.out.add(f"{made.code} = {self.express.fill(right, 'real', made.dims)}")
 
     @contextmanager
     def branch(self, *codes: str) -> Iterator[None]:

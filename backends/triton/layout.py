@@ -254,9 +254,9 @@ class Layout:
         """The 16-bit type that one operand is stored in and that the other one, which float32 computed, may be
         rounded to: bfloat16, which has the range of float32, or float16 for weights of a softmax, which are at
         most 1."""
+        if self.split(product) is not None:
+            return "bfloat16"
         match self._stored(product.left), self._stored(product.right):
-            case ("bfloat16", None) | (None, "bfloat16"):
-                return "bfloat16"
             case "float16", None if self._is_weight(product.right):
                 return "float16"
             case None, "float16" if self._is_weight(product.left):
