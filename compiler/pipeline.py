@@ -193,11 +193,11 @@ def write_kernels(
     verify: bool = False,
 ) -> dict[str, Written]:
     """The kernel of every group that has one, by the name of its result."""
-    stored = planned.plan.stored
     written: dict[str, Written] = {}
     for group in planned.plan.groups:
         if group.family == "reference":
             continue
+        stored = planned.plan.read_by(group) | {each.form: each for each in group.results}
         try:
             made = _apart(_write(group, planned, stored, known, real, schedule), written)
             if verify or verifying():

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from ..dsl.program import Axis, Form, Program
+from ..dsl.program import Axis, Form, Program, children, walk
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,3 +66,15 @@ class Plan:
     def stored(self) -> dict[Form, Stored]:
         """Every stored value by its form."""
         return {each.form: each for group in self.groups for each in group.results}
+
+    def read_by(self, group: Group) -> dict[Form, Stored]:
+        """The stored values that a group reads, and with its own results all that its kernel may know of: one
+        that a rewrite inside the kernel makes appear may not have been computed yet."""
+        stored = self.stored
+        own = dict.fromkeys(each.form for each in group.results)
+
+        def operands(form: Form) -> tuple[Form, ...]:
+            return () if form in stored and form not in own else children(form)
+
+        found = walk(tuple(own), operands)
+        return {form: stored[form] for form in found if form in stored and form not in own}
