@@ -33,6 +33,11 @@ def _runtime() -> Any:
     return door("runtime")
 
 
+if "torch" in sys.modules:
+    # Who has torch is going to run what he writes: the first call need not wait for these imports.
+    _runtime()
+
+
 class Mixer(dsl_mixer.Mixer):
     """A program that is still to be told its static arguments and sizes.
 
