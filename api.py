@@ -74,6 +74,7 @@ class Mixer(dsl_mixer.Mixer):
         backend: BackendName | None = None,
         on_unfused: OnUnfused = "warn",
         recompute: Recompute = "auto",
+        deterministic: bool = False,
         **statics_and_sizes: object,
     ) -> torch.nn.Module:
         """An `nn.Module` with the parameters and buffers of the program under their declared names.
@@ -83,8 +84,9 @@ class Mixer(dsl_mixer.Mixer):
         Raises PlaitError.
         """
         return _runtime().module(
-            self, backend=backend, on_unfused=on_unfused, recompute=recompute, given=statics_and_sizes
-        )
+            self, backend=backend, on_unfused=on_unfused, recompute=recompute, deterministic=deterministic,
+            given=statics_and_sizes,
+        )  # fmt: skip
 
     def explain(
         self,
@@ -130,6 +132,7 @@ def compile(
     dtype: torch.dtype | None = None,
     on_unfused: OnUnfused = "warn",
     recompute: Recompute = "auto",
+    deterministic: bool = False,
 ) -> Compiled:
     """A callable on tensors, with `.explain()`, `.kernels` and `.graph`.
 
@@ -142,10 +145,16 @@ def compile(
     have anyway (their results and the log-sum-exp of their scores), "all" nothing, so that the gradient
     computes all of it again, "none" every reduction that the gradient reads, scores too. Results are the
     same. Raises UnknownBackend, WrongDtype, InvalidArgument.
+
+    Results and gradients are the same bits at every call and for every number of threads, but for one case:
+    what is added up at positions that depend on data (a scatter; `explain()` names each) a GPU adds in the
+    order in which it arrives. `deterministic` has it sort first, which takes longer, and so does
+    `torch.use_deterministic_algorithms`.
     """
     return _runtime().compile(
-        program_or_mixer, backend=backend, dtype=dtype, on_unfused=on_unfused, recompute=recompute
-    )
+        program_or_mixer, backend=backend, dtype=dtype, on_unfused=on_unfused, recompute=recompute,
+        deterministic=deterministic,
+    )  # fmt: skip
 
 
 def aot(

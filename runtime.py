@@ -90,10 +90,12 @@ def compile(
     dtype: torch.dtype | None = None,
     on_unfused: OnUnfused = "warn",
     recompute: Recompute = "auto",
+    deterministic: bool = False,
 ) -> Compiled:
     """See `api.compile`."""
     program = program_of(program_or_mixer)
-    return Compiled(Runner(program, backend, dtype, on_unfused, recompute=recompute))
+    runner = Runner(program, backend, dtype, on_unfused, recompute=recompute, deterministic=deterministic)
+    return Compiled(runner)
 
 
 def program_of(program_or_mixer: Program | Mixer) -> Program:

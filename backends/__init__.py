@@ -14,9 +14,10 @@ if TYPE_CHECKING:
     from .precision import Precision
 
 
-def assembler(program: Program, backend: str, precision: Precision) -> Any:
+def assembler(program: Program, backend: str, precision: Precision, in_order: bool) -> Any:
     """The compiler proper, which a call that finds its kernels in the cache never needs."""
-    return import_module(".assemble", __package__).Assembler(program, backend, precision)
+    made = import_module(".assemble", __package__).Assembler
+    return made(program, backend, precision, in_order=in_order)
 
 
 def reference() -> Any:

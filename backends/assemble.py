@@ -42,15 +42,26 @@ def schedule_for(backend: str, target: CpuTarget, precision: Precision) -> Sched
 
 @dataclass(slots=True)
 class Reference:
-    """A step that the interpreter runs: one form on stored values. Its reals are made as `real`."""
+    """A step that the interpreter runs: one form on stored values. Its reals are made as `real`; `in_order`
+    is said to `evaluate`. It runs on one thread of a CPU: torch cuts sums, and the vectors of complex products,
+    by the number of threads."""
 
     name: str
     reason: str
     stored: Stored
     reads: dict[Form, Stored | None]
     real: torch.dtype
+    in_order: bool
 
     def __call__(self, tensors: Mapping[str, Tensor], sizes: Mapping[Axis, int]) -> dict[str, Tensor]:
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            return self._run(tensors, sizes)
+        finally:
+            torch.set_num_threads(threads)
+
+    def _run(self, tensors: Mapping[str, Tensor], sizes: Mapping[Axis, int]) -> dict[str, Tensor]:
         given: dict[Form, Partial] = {}
         for form, stored in self.reads.items():
             given[form] = _partial(form, stored, tensors)
@@ -63,7 +74,8 @@ class Reference:
             if form in given:
                 values[form] = given[form]
             else:
-                values[form] = evaluate(form, tuple(values[each] for each in operands_of(form)), dict(sizes))
+                below = tuple(values[each] for each in operands_of(form))
+                values[form] = evaluate(form, below, dict(sizes), in_order=self.in_order)
         return _tensors(self.stored, values[self.stored.form], self.real)
 
 
@@ -88,7 +100,8 @@ def _tensors(stored: Stored, value: Partial, real: torch.dtype) -> dict[str, Ten
 @dataclass(slots=True)
 class Assembler:
     """One program with explicit batch axes, for one backend and precision. `schedule` and `tune` stand in
-    for the numbers of the machine, and for how a backend builds a kernel, where somebody tries others."""
+    for the numbers of the machine, and for how a backend builds a kernel, where somebody tries others.
+    `in_order`: reference operations add in an order that is the same at every call."""
 
     program: Program
     backend: str
@@ -96,6 +109,7 @@ class Assembler:
     target: CpuTarget = field(default_factory=this_cpu)
     schedule: Schedule | None = None
     tune: Callable[[Kernel], Built] | None = None
+    in_order: bool = False
     _planned: Planned | None = field(default=None, repr=False)
     _rounded: dict[str, RealType] = field(default_factory=dict[str, "RealType"], repr=False)
 
@@ -243,7 +257,8 @@ class Assembler:
 
     def _reference(self, group: Group, stored: Mapping[Form, Stored]) -> Reference:
         reads = {form: None if isinstance(form, Leaf) else stored[form] for form in self._reads(group)}
-        return Reference(group.result.name, group.reason, group.result, reads, self.precision.dtype)
+        own = group.result
+        return Reference(own.name, group.reason, own, reads, self.precision.dtype, self.in_order)
 
     def _slots(self) -> list[Slot]:
         program, own = self.planned.program, self.precision.dtype

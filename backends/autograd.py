@@ -92,7 +92,8 @@ class Differentiable:
     @property
     def identity(self) -> str:
         made = self.compiled
-        return f"{made.backend} {made.dtype} {made.on_unfused}\n{canonical(made.program)}"
+        options = f"{made.backend} {made.dtype} {made.on_unfused} {made.deterministic}"
+        return f"{options}\n{canonical(made.program)}"
 
     def ran(self) -> tuple[Compiled, ...]:
         """The programs that calls have run so far: its own, those in its place, their derivatives."""
@@ -146,9 +147,7 @@ class Differentiable:
         if not kept:
             return self
         added = tuple(each.result for each in kept if each.result.startswith("kept."))
-        compiled = Compiled(
-            program, own.backend, own.dtype, own.on_unfused, own.derived, own.like, own.recompute, added
-        )
+        compiled = own.beside(program, own.derived, own.like, added)
         return Differentiable(compiled if added else own, kept)
 
     def _traced(self, given: Sequence[Tensor]) -> dict[str, Tensor]:
@@ -236,8 +235,7 @@ class Differentiable:
         program = programs.from_kept(program, kept) if kept else program
         names = tuple(each.name for each in program.outputs)
         like = tuple(zip(names, wrt, strict=True)) if derive is gradient else self._like(outputs, names)
-        compiled = Compiled(program, own.backend, own.dtype, own.on_unfused, True, like, own.recompute)
-        made = Differentiable(compiled)
+        made = Differentiable(own.beside(program, True, like))
         return made, tuple(each.leaf.name for each in programs.added(own.program, program))
 
     def _like(self, outputs: Sequence[str], tangents: Sequence[str]) -> Like:

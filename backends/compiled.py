@@ -34,6 +34,7 @@ from ..dsl.sizes import Binder, expand_batch
 from . import assembler, reference
 from .cache import COMPILING, digest, machine_digest, optimisation, read_index, sources_digest, write_index
 from .executable import Call, Executable, magnitude, unpack
+from .pages import fresh
 from .precision import (
     NARROW,
     STORED,
@@ -86,7 +87,8 @@ class Compiled:
     `derived` programs (gradients) are total by construction; of any other one the sizes of a call
     decide what its check left open. `dtype` is that of the results, where a call has to have one (see
     `precision`); the results named in `like` have that of a tensor, those in `wide` that of the computation.
-    `recompute` says what a call keeps for its gradient. Raises PlaitError for whatever does not fit.
+    `recompute` says what a call keeps for its gradient; `deterministic` fixes the order of additions at
+    positions that depend on data. Raises PlaitError for whatever does not fit.
     """
 
     program: Program
@@ -97,6 +99,7 @@ class Compiled:
     like: Like = ()
     recompute: Recompute = "auto"
     wide: tuple[str, ...] = ()
+    deterministic: bool = False
     _binder: Binder | None = field(default=None, repr=False)
     _assemblers: dict[object, Assembler] = field(default_factory=dict, repr=False)
     _executables: dict[object, Executable] = field(default_factory=dict[object, Executable], repr=False)
@@ -121,6 +124,15 @@ class Compiled:
                 f"programs compile to float32, float64, bfloat16 and float16, not {self.dtype}",
                 helps=["pass dtype=torch.float32"],
             )
+
+    def beside(
+        self, program: Program, derived: bool = False, like: Like = (), wide: tuple[str, ...] = ()
+    ) -> Compiled:
+        """Another program with the options of this one."""
+        return Compiled(
+            program, self.backend, self.dtype, self.on_unfused, derived, like, self.recompute, wide,
+            self.deterministic,
+        )  # fmt: skip
 
     # --- calls
 
@@ -175,7 +187,7 @@ class Compiled:
         """The interpreter's values in the dtypes of the call."""
         _, made = self._reals(tensors)
         self._sized(tensors)
-        results = reference().interpret(self.program, tensors)
+        results = reference().interpret(self.program, tensors, in_order=self.deterministic)
         kinds: dict[torch.dtype, Kind] = {torch.float64: "real", torch.complex128: "complex"}
         return {
             name: x.to(dtype_of(kinds[x.dtype], made[name])) if x.dtype in kinds else x
@@ -190,7 +202,7 @@ class Compiled:
             if slot.given:
                 held[slot.name] = unpack(tensors[slot.name].detach(), shapes[slot.name], slot.packs)
             else:
-                held[slot.name] = torch.empty(shapes[slot.name], dtype=slot.dtype, device=device)
+                held[slot.name] = fresh(shapes[slot.name], slot.dtype, device)
         for step, numbers in zip(executable.steps, prepared.numbers, strict=True):
             if isinstance(step, Call):
                 step.built([held[name] for name in step.tensors], numbers)
@@ -304,7 +316,8 @@ class Compiled:
         """The planned program with `batch` batch dimensions."""
         key = (batch, backend, types)
         if key not in self._assemblers:
-            self._assemblers[key] = assembler(expand_batch(self.program, batch), backend, types)
+            program = expand_batch(self.program, batch)
+            self._assemblers[key] = assembler(program, backend, types, self.deterministic)
         return self._assemblers[key]
 
     def _executable(

@@ -89,9 +89,7 @@ def split(program: Program, compiled: Compiled) -> Hoisted | None:
         return None
 
     def made(part: Program) -> Compiled:
-        return Compiled(
-            part, compiled.backend, compiled.dtype, compiled.on_unfused, recompute=compiled.recompute
-        )
+        return compiled.beside(part)
 
     return Hoisted(made(found.weights), Differentiable(made(found.rest)), found.names, found.reads)
 

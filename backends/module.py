@@ -84,6 +84,7 @@ class Plans:
     backend: BackendName | None
     on_unfused: OnUnfused
     recompute: Recompute = "auto"
+    deterministic: bool = False
     made: Shelf = field(default_factory=Shelf, repr=False)
 
     @untraced
@@ -94,8 +95,9 @@ class Plans:
                 program = self.source.program(mode=mode, without=without, **self.given)
                 same = (plan for plan in vars(self.made).values() if plan.program == program)
                 compiled = Compiled(
-                    program, self.backend, on_unfused=self.on_unfused, recompute=self.recompute
-                )
+                    program, self.backend, on_unfused=self.on_unfused, recompute=self.recompute,
+                    deterministic=self.deterministic,
+                )  # fmt: skip
                 setattr(self.made, _choice(mode, without), next(same, None) or _plan(program, compiled))
         return True
 
@@ -121,7 +123,8 @@ class Plans:
     def __reduce__(self) -> tuple[object, ...]:
         """As text, so that a pickle holds no code of the author and no axis of this process."""
         texts = {choice: show(self.plan(*choice).program) for choice in self.choices()}
-        return Plans, (Texts(texts), self.optional, {}, self.backend, self.on_unfused, self.recompute)
+        options = self.backend, self.on_unfused, self.recompute, self.deterministic
+        return Plans, (Texts(texts), self.optional, {}, *options)
 
 
 def _choice(mode: str, without: Path) -> str:
@@ -278,6 +281,7 @@ def make_module(
     backend: BackendName | None = None,
     on_unfused: OnUnfused = "warn",
     recompute: Recompute = "auto",
+    deterministic: bool = False,
     given: Mapping[str, object] | None = None,
     explainer: Callable[..., object] | None = None,
     dtype: torch.dtype | None = None,
@@ -292,7 +296,7 @@ def make_module(
     """
     optional = source.definition.arguments.optional if isinstance(source, Mixer) else ()
     single = _Single(source) if isinstance(source, Program) else source
-    plans = Plans(single, optional, dict(given or {}), backend, on_unfused, recompute)
+    plans = Plans(single, optional, dict(given or {}), backend, on_unfused, recompute, deterministic)
     module = PlaitModule(plans, explainer)
     for mode in MODES:
         plans.prepare(mode, ())

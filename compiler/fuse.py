@@ -30,6 +30,7 @@ from ..dsl.program import (
     Map,
     OnGradient,
     Otherwise,
+    Place,
     Program,
     Reduce,
     Size,
@@ -391,4 +392,8 @@ def no_kernel(form: Form) -> str:
         form, Map | When | Otherwise | At | Reduce | AsIf | OnGradient | Leaf | Const | Size | Coordinate
     ):
         return ""
+    if isinstance(form, Place):
+        data = any(isinstance(each, Leaf) for each in walk(index for _, index in form.indices))
+        where = "depend on data (a scatter)" if data else "no equation gives as reads"
+        return f"it adds up at positions that {where}"
     return f"{type(form).__name__.lower()} has no kernel yet"

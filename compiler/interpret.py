@@ -58,8 +58,9 @@ from .storage import load_all, results, store
 # --- forms
 
 
-def evaluate(form: Form, operands: tuple[Partial, ...], sizes: Sizes) -> Partial:
-    """The value of one form from those of `operands_of(form)`; a leaf is given its own value."""
+def evaluate(form: Form, operands: tuple[Partial, ...], sizes: Sizes, *, in_order: bool = False) -> Partial:
+    """The value of one form from those of `operands_of(form)`; a leaf is given its own value. With
+    `in_order` a place adds in the same order at every call, on a GPU too."""
     match form:
         case Const(value=value):
             return Partial((), torch.tensor(value, dtype=DTYPES[form.kind]))
@@ -78,7 +79,7 @@ def evaluate(form: Form, operands: tuple[Partial, ...], sizes: Sizes) -> Partial
         case At():
             return _at(form, operands, sizes)
         case Place():
-            return _place(form, operands, sizes)
+            return _place(form, operands, sizes, in_order)
         case Reduce():
             return _reduce(form, operands, sizes)
         case _:
@@ -120,7 +121,7 @@ def _at(form: At, operands: tuple[Partial, ...], sizes: Sizes) -> Partial:
     return partial(form.axes, value.data[where], both(present, inside), sizes)
 
 
-def _place(form: Place, operands: tuple[Partial, ...], sizes: Sizes) -> Partial:
+def _place(form: Place, operands: tuple[Partial, ...], sizes: Sizes, in_order: bool) -> Partial:
     value, shape = operands[0], box(form.axes, sizes)
     indices = {axis: index for (axis, _), index in zip(form.indices, operands[1:], strict=True)}
     kept = tuple(axis for axis in form.axes if axis not in indices)
@@ -134,7 +135,10 @@ def _place(form: Place, operands: tuple[Partial, ...], sizes: Sizes) -> Partial:
     every = box(source, sizes)
     chosen = torch.ones(every, dtype=torch.bool) if lands is None else lands.expand(every)
     target = target.expand(every)[chosen]
-    total = value.data.new_zeros(prod(shape)).index_add(0, target, value.over(source).expand(every)[chosen])
+    total, more = value.data.new_zeros(prod(shape)), value.over(source).expand(every)[chosen]
+    # On a CPU `index_add` goes from the first to the last; on a GPU it adds what comes, `index_put` sorts.
+    sort = in_order and total.device.type != "cpu"
+    total = total.index_put((target,), more, accumulate=True) if sort else total.index_add(0, target, more)
     hit = torch.zeros(prod(shape), dtype=torch.bool).index_fill(0, target, True)
     return partial(form.axes, total.reshape(shape), hit.reshape(shape), sizes)
 
@@ -232,13 +236,14 @@ def interpret(
     sizes: Sizes | None = None,
     *,
     memory_limit: int | None = None,
+    in_order: bool = False,
 ) -> dict[str, Tensor]:
     """Every output by its name, in the layout of the header, and every updated buffer under
     `update:NAME`: new float64, int64, bool or complex128 tensors on the device of `tensors`.
 
     `sizes` are those of `bind_sizes`, which is asked where they are not given. `memory_limit` is in
     bytes; without one it is half of the machine's memory. Raises what `bind_sizes` and
-    `storage.load` raise; AbsentOutput; NotYet; TooLarge.
+    `storage.load` raise; AbsentOutput; NotYet; TooLarge. `in_order` is said to `evaluate`.
 
     >>> from plait import axes, mixer
     >>> h = axes("h")
@@ -253,16 +258,18 @@ def interpret(
     steps = plan(program.roots)
     check_memory(steps, sizes, memory_limit)
     with next((tensor.device for tensor in tensors.values()), torch.device("cpu")):
-        values = run(steps, load_all(program, tensors, sizes), sizes)
+        values = run(steps, load_all(program, tensors, sizes), sizes, in_order)
         return {each.key: store(each, values[each.value], sizes) for each in results(program)}
 
 
-def run(steps: Sequence[Step], leaves: Mapping[Form, Partial], sizes: Sizes) -> dict[Form, Partial]:
+def run(
+    steps: Sequence[Step], leaves: Mapping[Form, Partial], sizes: Sizes, in_order: bool = False
+) -> dict[Form, Partial]:
     """The values that stay after the last step: those of the roots."""
     values: dict[Form, Partial] = {}
     for form, ended in steps:
         below = (leaves[form],) if isinstance(form, Leaf) else tuple(values[x] for x in operands_of(form))
-        values[form] = evaluate(form, below, sizes)
+        values[form] = evaluate(form, below, sizes, in_order=in_order)
         for each in ended:
             del values[each]
     return values

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from math import prod
 
 from ..dsl.build import size
-from ..dsl.program import At, Axis, Form, Leaf, Map, Reduce, walk
+from ..dsl.program import At, Axis, Form, Leaf, Map, Place, Reduce, walk
 from ..dsl.size_forms import Extent, evaluate_size
 from .contraction import contraction, inside
 from .cost import FUNCTIONS, Bound, Cost, Machine, bound
@@ -62,6 +62,8 @@ def note(
     lines += costs(cost, limit, machine)
     if group.family == "tiles" and group.reason:
         lines.append(("unstreamed", group.reason))
+    if isinstance(group.result.form, Place):
+        lines.append(("order", "a GPU adds in the order of arrival, unless deterministic=True"))
     return Note(group.result.name, title, tuple(lines), cost, limit, written is not None)
 
 
@@ -233,8 +235,11 @@ def _stream(stream: Stream, kernel: Kernel, nest: Nest) -> str:
     passed = " and ".join(_run(axis) for axis in stream.axes)
     bounds = [bound for axis in stream.axes for bound in (axis.low, axis.stop)]
     grid = {axis.name for axis in kernel.grid}
+    data = ", ".join(f"`{name}`" for name in sorted({name for each in bounds for name in nest.read(each)}))
     if any(nest.needs(each) & grid for each in bounds):
-        passed += " between bounds that follow the tile"
+        passed += " between bounds that follow the tile" + (f" and {data}, read once a tile" if data else "")
+    elif data:
+        passed += f" between bounds that {data} give{'' if ',' in data else 's'}, read once a tile"
     if _hides(stream.visible, nest):
         passed += ", what the mask hides skipped"
     if any(isinstance(each, Store) for each in stream.body):
