@@ -14,6 +14,7 @@ from torch.fx import Graph, GraphModule, Node
 
 from ..dsl.program import Axis
 from .executable import Call, Executable, Operation, Result, unpack
+from .pages import fresh
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +49,7 @@ class Launched(Named):
     made: tuple[tuple[str, tuple[int, ...], torch.dtype], ...]
 
     def __call__(self, *reads: Tensor, device: torch.device) -> tuple[Tensor, ...]:
-        held = {name: torch.empty(shape, dtype=dtype, device=device) for name, shape, dtype in self.made}
+        held = {name: fresh(shape, dtype, device) for name, shape, dtype in self.made}
         given = iter(reads)
         self.call.built(
             [held[name] if name in held else next(given) for name in self.call.tensors], self.numbers
