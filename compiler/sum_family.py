@@ -5,18 +5,21 @@
     w       any pointwise value of sums[d](q * k), predicates and statistics
     q       read at the queries (axes of the result that lie in the lanes)
     k, v    tensors read at the keys J, solved as in `attention_family`; v has the result's last axis
-    statistics   values with one entry a query, or one a key: stored, and read where they are
+    statistics   values with one entry a query, or one a key: stored, and read where they are; what has one
+                 entry a pair (a mask or a bias as data) is read entry by entry
 
 The gradients of attention in queries, keys and values are such sums: the keys of one are the queries of the
 other. Nothing over queries and keys together is ever in memory. A contraction with weights only (a linear
 map) is no reason to stream: its result is not larger than a layer's, and storing it costs less than
-computing it in every reader.
+computing it in every reader. Nor is one that streams itself (the state of an iterated attention, the
+gradient that goes back into one): it is stored, and what is made of it reads it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from ..dsl.program import (
     AsIf,
@@ -96,9 +99,15 @@ def _match(form: Form) -> StreamedSum:
         Inner(dot, query, side_of(key, keys, set(over)), dot.pieces[0].axes) for dot, query, key in pairs
     )
     paired = {each.form for each in inner}
-    reads = [each for each in atoms if each not in paired]
-    statistics = tuple((each, _side(each, keys, over)) for each in reads if _moved(each, keys, over))
+    reads = [each for each in atoms if each not in paired and _moved(each, keys, over)]
     sides = tuple(side_of(value, keys, set(over)) for value in values)
+    lanes = set(form.axes).difference(*(depends(each, keys) for each in (*(i.key for i in inner), *sides)))
+    statistics = tuple(
+        (each, side)
+        for each in reads
+        for side in (_side(each, keys, over),)
+        if not lanes <= depends(side, keys)
+    )
     predicates = tuple(dict.fromkeys((*masks, *(p for weight in weights for p in _predicates(weight)))))
     return _roles(StreamedSum(form, keys, predicates, weights, inner, statistics, sides, (), (), ()))
 
@@ -160,8 +169,8 @@ def _pairs(roots: tuple[Form, ...], over: frozenset[Axis]) -> Iterator[tuple[Red
 
 def _inner(form: Reduce, over: frozenset[Axis]) -> tuple[Reduce, Form, Form] | None:
     """The contraction with its query and its key, if that is what it is. A sum that has no axis of the
-    queries is one number a key, and one that pairs nothing is stored."""
-    if form.op != "sum" or len(form.pieces) != 1:
+    queries is one number a key; one that pairs nothing is stored, and so is one that streams."""
+    if form.op != "sum" or len(form.pieces) != 1 or _streams_anyway(form):
         return None
     try:
         query, key, channels = key_and_query(form, set(over))
@@ -170,6 +179,30 @@ def _inner(form: Reduce, over: frozenset[Axis]) -> tuple[Reduce, Form, Form] | N
     shared = {a for index in indices_of(key).values() if not over & set(index.axes) for a in index.axes}
     own = set(query.axes) - shared - set(channels)
     return (form, query, key) if own and not _weights(query) and not _weights(key) else None
+
+
+@lru_cache(maxsize=4096)
+def _streams_anyway(form: Reduce) -> bool:
+    """Whether something that is not linear is made of the contractions in the entries of a sum: no order of
+    summation spares computing all of them."""
+    return any(
+        any(_pairs((part,), frozenset(piece.axes)))
+        for piece in form.pieces
+        for part in _not_linear(peel(piece.value)[1])
+    )
+
+
+def _not_linear(form: Form) -> Iterator[Form]:
+    """The parts of an entry that are no sums and products of reductions, reads and leaves."""
+    stack = [form]
+    while stack:
+        match stack.pop():
+            case Map(op="add" | "sub" | "mul" | "neg", args=args):
+                stack += args
+            case Reduce() | At() | Leaf():
+                pass
+            case part:
+                yield part
 
 
 def _weights(form: Form) -> bool:

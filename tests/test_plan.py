@@ -11,8 +11,10 @@ import torch
 import plait
 from plait import Program, parse
 from plait.compiler.check_plan import check_plan
+from plait.compiler.derive import gradient
 from plait.compiler.pipeline import STEPS, plan_program
 from plait.compiler.plan import Plan
+from plait.compiler.residuals import from_kept, keep
 from plait.dsl.errors import CompilerFault
 from plait.dsl.mistakes import InvalidArgument, NotFused, UnknownBackend
 from plait.dsl.program import Reduce
@@ -90,6 +92,31 @@ def test_an_epilogue_joins_the_stream() -> None:
 def test_computed_keys_are_stored_first() -> None:
     found = families(attention("sum[d](q * (k * k)[t: s])"))
     assert list(found.values()) == ["tiles", "stream"]
+
+
+ITERATED = """
+mixer retrieval(q[..., t, d], k[..., s, d], v[..., s, e]) -> o[..., t, e]:
+  p = softmax[s](sum[d](q * k))
+  x = sum[s](p * k)
+  r = softmax[s](sum[d](x * k))
+  y = sum[s](r * k)
+  u = softmax[s](sum[d](y * k))
+  o = sum[s](u * v)
+"""
+
+
+def test_iterated_attention_is_a_stream_a_step() -> None:
+    assert families(ITERATED) == {"x": "stream", "y": "stream", "o": "stream"}
+
+
+def test_no_scores_of_iterated_attention_are_stored_for_its_gradient() -> None:
+    """A state, and a gradient that goes back into one, are stored: no sum over channels streams past them."""
+    _, kept = keep(program(ITERATED), "auto")
+    reverse = expand_batch(from_kept(gradient(program(ITERATED)), kept), 1)
+    found = plan_program(reverse, verify=True).plan
+    assert not [each.name for each in found.stored.values() if {"t", "s"} <= {a.name for a in each.axes}]
+    sums = [len(group.results) for group in found.groups if group.family == "sum"]
+    assert sums == [1, 1, 1, 2, 2, 2], "dq of each step; dk as keys and as values together"
 
 
 def test_what_is_not_streamed_says_why() -> None:
