@@ -21,6 +21,11 @@ TARGETS = ("sm_80", "sm_90", "gfx942")
 SHARED = {"sm_80": 163 * 1024, "sm_90": 227 * 1024, "gfx942": 64 * 1024}
 """Bytes of shared memory that one program may have."""
 
+PUT_AWAY = {("attention", "sm_90", torch.float32): 8}
+"""Bytes that leave the registers after all: two numbers, written before the stream and read after it, with which
+two programs of 8 warps share a multiprocessor. By 16 warps there are none, and circular attention takes 8.6 ms
+on an H100 where 8 warps take 8.2 ms."""
+
 LINEAR = """
 mixer linear(x[b, t, c]) -> y[b, t, o]:
   axis o: 4*size(c)
@@ -100,8 +105,8 @@ def label(key: Key) -> str:
 @pytest.mark.parametrize("key", KEYS, ids=label)
 def test_the_default_fits(compiled: Mapping[Key, list[KernelReport]], key: Key) -> None:
     for report in compiled[key]:
-        assert report.spills == 0, report
-        assert report.shared_memory <= SHARED[key[1]], report
+        assert report.spills <= PUT_AWAY.get(key, 0), str(report)
+        assert report.shared_memory <= SHARED[key[1]], str(report)
 
 
 @pytest.mark.parametrize(("name", "count"), [("linear", 1), ("norm", 1), ("attention", 1), ("softmax", 2)])

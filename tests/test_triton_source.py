@@ -198,3 +198,10 @@ def test_only_matrix_units_that_read_shared_memory_limit_registers() -> None:
     options = Options(registers=128)
     assert options.launch(9)["maxnreg"] == 128
     assert "maxnreg" not in options.launch(8) and "maxnreg" not in Options().launch(9)
+
+
+def test_exact_attention_has_more_warps_where_it_would_spill() -> None:
+    """Which it does before sm_90 only; a kernel of one carry does nowhere."""
+    options = default_options(circular((1, 5, 9), 64, 8, (8, 8), (8, 8)).kernel, "cuda", "ieee")
+    assert [options.launch(capability)["num_warps"] for capability in (8, 9)] == [16, 8]
+    assert Options(4).launch(8)["num_warps"] == 4

@@ -22,6 +22,9 @@ FACTORS_A_THREAD = 384
 MOST_WARPS = 8
 """Of a product without matrix units: in more, each thread would load more than it multiplies. (An H100, float32:
 the same block 10.2 ms by 8 warps, 18.4 ms by 16; circular attention 8.2 ms against 8.6 ms.)"""
+MOST_WARPS_EARLIER = 16
+"""The same before RESIDENT_CAPABILITY where a stream carries statistics beside its sums: there, registers
+that are too few for the operands of both are spilled inside the stream."""
 RESIDENT_REGISTERS = 128
 """Registers of a thread with which 16 warps share a multiprocessor, and hide each other's waiting."""
 RESIDENT_WORDS = 100
@@ -44,17 +47,20 @@ class Options:
     the other is stored in (float16: weights of a softmax only, others may leave its range), as `budget`
     grants, and keeps all others; sums are float32 whatever it is.
     `fusion` lets a product and a sum round once. `registers` is the most that a thread may have on a GPU
-    of RESIDENT_CAPABILITY, 0 for what the compiler thinks best."""
+    of RESIDENT_CAPABILITY, 0 for what the compiler thinks best; `earlier` are the warps on a GPU before it,
+    0 for as many as on others."""
 
     warps: int = 4
     stages: int = 2
     precision: Precision = "ieee"
     fusion: bool = True
     registers: int = 0
+    earlier: int = 0
 
     def launch(self, capability: int = RESIDENT_CAPABILITY) -> dict[str, int | bool]:
         """What Triton is given beside the arguments, on a GPU of this compute capability."""
-        given = {"num_warps": self.warps, "num_stages": self.stages, "enable_fp_fusion": self.fusion}
+        warps = self.earlier if 0 < capability < RESIDENT_CAPABILITY and self.earlier else self.warps
+        given = {"num_warps": warps, "num_stages": self.stages, "enable_fp_fusion": self.fusion}
         limited = self.registers and capability >= RESIDENT_CAPABILITY
         return given | ({"maxnreg": self.registers} if limited else {})
 
@@ -74,9 +80,12 @@ def default_options(kernel: Kernel, machine: Machine = "cuda", precision: Precis
         warps = max(warps, min(8, 2 * warps))  # three parts take the registers of one and a half values more
     exact = any(not _on_matrix_units(layout, product, precision) for product in layout.products.values())
     if machine == "cuda" and kernel.real == "float32" and precision in ("ieee", "stored") and exact:
-        while warps < MOST_WARPS and _factors(layout, 32 * warps, precision) > FACTORS_A_THREAD:
-            warps *= 2
-        return Options(warps, 1, precision)
+        several = any(
+            isinstance(each, Stream) and len(each.carries) > 1 for each in every(layout.kernel.body)
+        )
+        wanted = _exact_warps(layout, warps, precision)
+        earlier = min(wanted, MOST_WARPS_EARLIER if several else MOST_WARPS)
+        return Options(min(wanted, MOST_WARPS), 1, precision, earlier=earlier)
     staged = sum(
         layout.places(layout.values[load.name]) * (width if load.kind != "real" else _bytes(layout, load))
         for stream in every(layout.kernel.body)
@@ -116,6 +125,13 @@ def _on_matrix_units(layout: Layout, product: Product, precision: Precision) -> 
 def _bytes(layout: Layout, load: Load) -> int:
     """The bytes of a real in memory."""
     return {"float64": 8, "float32": 4}.get(layout.kernel.buffer(load.buffer).real, 2)
+
+
+def _exact_warps(layout: Layout, warps: int, precision: Precision) -> int:
+    """The warps, a power of two times these, whose threads hold few enough operands, if any."""
+    while warps < MOST_WARPS_EARLIER and _factors(layout, 32 * warps, precision) > FACTORS_A_THREAD:
+        warps *= 2
+    return warps
 
 
 def _factors(layout: Layout, threads: int, precision: Precision) -> int:
