@@ -35,6 +35,9 @@ from typing import Literal
 from ..dsl.ops import Kind
 
 Operand = str | bool | int | float
+FAR = 2**60
+"""Data that bounds a stream is cut to at most this: no coordinate is beyond, and sums stay within 64 bits."""
+
 RealType = Literal["float32", "float64", "bfloat16", "float16"]
 
 

@@ -202,7 +202,10 @@ class KeyStream(Generic[Match]):
         along the last."""
         count, step = len(keys), self.schedule.keys
         steps = spread(step, count) if self.schedule.flat else (*(1,) * (count - 1), step)
-        bounds = Bounds(self.lowering, self.env, tuple(keys))
+        lanes = tuple(str(self.env[axis]) for axis in self.tiles)
+        resident = {each.name for each in self.locals}
+        queries = {axis: at for axis, at in self.env.items() if at not in resident}
+        bounds = Bounds(self.lowering, queries, tuple(keys), lanes)
         return tuple(
             StreamAxis(name, *bounds.of(key, predicates), steps[i])
             for i, (key, name) in enumerate(keys.items())

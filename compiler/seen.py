@@ -86,7 +86,7 @@ class _View:
             scope[name] = ((name,), torch.arange(first, last + 1))
         lanes = tuple(name for name in places if name in self.counter.nest.kernel.lanes)
         for axis in self.stream.axes:
-            low, stop = (self.counter.value(end, scalars) for end in (axis.low, axis.stop))
+            low, stop = self.counter.low(axis, scalars), self.counter.stop(axis, scalars)
             scope[axis.name] = ((axis.name,), torch.arange(low, max(stop, low)))
         keys = tuple(axis.name for axis in self.stream.axes)
         shape = [len(scope[name][1]) for name in (*lanes, *keys)]

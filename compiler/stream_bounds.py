@@ -3,7 +3,9 @@
 A predicate of integers is solved for one key axis over the intervals of everything else: the tile's queries
 lie in first .. last, the other keys anywhere in their ranges. So prefixes (`s <= t`), bands (`abs(s - t) < 9`),
 stairs (`s // 16 <= t // 16`), blocks, and the box around a disc are bounds of loops; what is left of them is
-the mask. A predicate that data has a part in, or that is not monotonous in the key, bounds nothing.
+the mask. Data that no key moves has a part in bounds too (`s < length`, `s >= start[t]`): it is read once a
+tile, its least or greatest value over the tile. A predicate in which data moves with the key, or that is not
+monotonous in it, bounds nothing.
 """
 
 from __future__ import annotations
@@ -12,8 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isqrt
 
-from ..dsl.program import Axis, Const, Coordinate, Form, Map, Size
-from .kernel import Operand
+from ..dsl.program import At, Axis, Const, Coordinate, Form, Leaf, Map, Reduce, Size
+from .kernel import FAR, Operand
 from .keys import Key
 from .lower import Lowering
 
@@ -27,11 +29,13 @@ SWAPPED = {"lt": "gt", "gt": "lt", "le": "ge", "ge": "le", "eq": "eq"}
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """Of the keys of one stream, for the queries at `env`."""
+    """Of the keys of one stream, for the queries at `env`, of which `lanes` are all axes of which a tile has
+    more than one coordinate."""
 
     lowering: Lowering
     env: Mapping[Axis, Operand]
     keys: tuple[Key, ...]
+    lanes: tuple[str, ...]
 
     def of(self, key: Key, predicates: tuple[Form, ...]) -> tuple[Operand, Operand]:
         """The lowest key, and the one past the highest, that a query of the tile may see."""
@@ -71,10 +75,38 @@ class Bounds:
                 return self.joined("sub", self._number(by), 1) if high else 0
             case Map() if not high and _not_negative(form):
                 return 0
+            case Leaf() | At() | Reduce() if form.kind == "int":
+                return self._data(form, high)
             case _ if not form.axes and form.kind == "int":
                 return self._number(form)
             case _:
                 return None
+
+    def _data(self, form: Form, high: bool) -> Operand | None:
+        """The greatest or least value of a tensor over the tile's queries, at all of which it must be present."""
+        lowering, builder = self.lowering, self.lowering.builder
+        source = form.value if isinstance(form, At) else form
+        if not (isinstance(source, Leaf) or source in lowering.stored) or not all(
+            a in self.env for a in form.axes
+        ):
+            return None
+        own = (self.env[axis] for axis in form.axes)
+        env = {
+            axis: at if at in self.lanes else f"{at}.first" for axis, at in zip(form.axes, own, strict=True)
+        }
+        there = (f"{at}.valid" for at in env.values() if at in self.lanes)
+        tile = lowering.value(form, env, builder.both(*there))
+        if tile.present is not True or set(builder.axes((tile.value,))) - set(self.lanes):
+            return None
+        value = self._let("minimum", self._let("maximum", tile.value, -FAR), FAR)
+        if not builder.axes((value,)):
+            return value
+        for lane in self.lanes:
+            if lane not in builder.axes((value,)):
+                value = builder.let("select", f"{lane}.valid", value, -FAR if high else FAR, kind="int")
+        return builder.fold_axes(
+            "max" if high else "min", value, self.lanes, "int", "most" if high else "least"
+        )
 
     def _end(self, axis: Axis, high: bool) -> Operand | None:
         """The first or last coordinate of the tile; of another key, of its range."""

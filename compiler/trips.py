@@ -14,7 +14,22 @@ from typing import Any
 from ..dsl import algebra
 from ..dsl.arithmetic import SCALAR_OPS
 from ..dsl.errors import CompilerFault
-from .kernel import Dot, Fold, Kernel, Let, Load, Operand, Statement, Store, Stream, Take
+from .kernel import (
+    FAR,
+    Dot,
+    Fold,
+    Kernel,
+    Let,
+    Load,
+    Operand,
+    Statement,
+    Store,
+    Stream,
+    StreamAxis,
+    Take,
+    defined,
+    operands,
+)
 
 Number = Any
 """An int, or an expression of `dsl.algebra`."""
@@ -34,6 +49,8 @@ class Loop:
 
 
 Loops = tuple[Loop, ...]
+
+TURNED = {"": "", "minimum": "maximum", "maximum": "minimum"}
 
 
 @dataclass(slots=True)
@@ -99,6 +116,20 @@ class Nest:
         name = operand.removesuffix(".first").removesuffix(".last")
         return {name} if name in self.axes_of else set()
 
+    def read(self, operand: Operand) -> set[str]:
+        """The buffers that a scalar is made of."""
+        waiting, found, seen = [operand], set[str](), set[Operand]()
+        given = {name: each for each, _ in self.statements() for name in defined(each)}
+        while waiting:
+            each = waiting.pop()
+            statement = given.get(str(each)) if each not in seen else None
+            seen.add(each)
+            if isinstance(statement, Load):
+                found.add(statement.buffer)
+            elif statement is not None:
+                waiting += operands(statement)
+        return found
+
 
 # --- counts
 
@@ -133,8 +164,8 @@ class Counter:
         if not loops:
             return 1
         loop, rest = loops[0], loops[1:]
-        low = self.value(loop.low, place)
-        length = self.value(loop.size, place) if loop.size != "" else self.value(loop.stop, place) - low
+        low = self.low(loop, place)
+        length = self.value(loop.size, place) if loop.size != "" else self.stop(loop, place) - low
         if any(loop.name in each.needs for each in rest):
             return self._each(loop, rest, axes, place, low, length)
         own = self._whole(length) if loop.name in axes else self._tiles(length, loop.step)
@@ -142,6 +173,24 @@ class Counter:
 
     def value(self, operand: Operand, place: Mapping[str, Number]) -> Number:
         """A scalar of the kernel. Raises CompilerFault for what only data decides."""
+        return self._known(operand, self._value(operand, place, ""))
+
+    def low(self, axis: Loop | StreamAxis, place: Mapping[str, Number]) -> Number:
+        """Where an axis begins, at the earliest: data that bounds it may bound nothing."""
+        return self._known(axis.low, self._value(axis.low, place, "maximum"))
+
+    def stop(self, axis: Loop | StreamAxis, place: Mapping[str, Number]) -> Number:
+        """Where an axis ends, at the latest."""
+        return self._known(axis.stop, self._value(axis.stop, place, "minimum"))
+
+    def _known(self, operand: Operand, found: Number | None) -> Number:
+        if found is None:
+            raise CompilerFault("cost", f"the bound `{operand}` of a stream is data")
+        return found
+
+    def _value(self, operand: Operand, place: Mapping[str, Number], meets: str) -> Number | None:
+        """A scalar; None for data. `meets` is the operation that only ever cuts what it is asked for: of it,
+        an argument that is data counts as absent."""
         if not isinstance(operand, str):
             return operand
         if operand in place:
@@ -149,9 +198,16 @@ class Counter:
         if operand in self.sizes:
             return self.sizes[operand]
         if operand not in self.nest.scalars:
-            raise CompilerFault("cost", f"the bound `{operand}` of a stream is data")
+            return None
         let = self.nest.scalars[operand]
-        return self._applied(let.op, [self.value(arg, place) for arg in let.args])
+        if let.op in ("minimum", "maximum") and type(let.args[1]) is int and abs(let.args[1]) >= FAR:
+            return self._value(let.args[0], place, meets)
+        turned = [meets, TURNED[meets]] if let.op == "sub" else [meets] * len(let.args)
+        args = [self._value(arg, place, each) for arg, each in zip(let.args, turned, strict=True)]
+        known = [arg for arg in args if arg is not None]
+        if len(known) == len(args):
+            return self._applied(let.op, known)
+        return known[0] if known and let.op == meets else None
 
     # --- what differs between exact counts and formulas
 

@@ -41,11 +41,20 @@ class _Widths:
                     self.most[statement.name] = bound
                     if self.layout.shapes[statement.name].lanes and bound > LIMIT:
                         return True
+                case Let(kind="bool") if self.layout.shapes[statement.name].lanes and self.compares(
+                    statement
+                ):
+                    return True
                 case Stream() if self.stream(statement):
                     return True
                 case _:
                     pass
         return False
+
+    def compares(self, let: Let) -> bool:
+        """Whether integers that may be too large are compared in the lanes."""
+        numbers = (arg for arg in let.args if self.layout.shape(arg).kind == "int")
+        return any(self.magnitude(arg) > LIMIT for arg in numbers)
 
     def stream(self, stream: Stream) -> bool:
         """A carried integer is taken as a size, and must stay one or count."""
