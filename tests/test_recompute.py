@@ -87,6 +87,12 @@ mixer documents(q[b, t, d], k[b, t, d], v[b, t, d], w[b, t]) -> o[b, t, d]:
   o = sum[s](p * v[t: s]) otherwise 0.0
 """
 
+PAIRS = """
+mixer pairs(q[b, t, d], k[b, m, d], v[b, m, d], w[b, t, m], u[b, m]) -> o[b, t, d]:
+  p = softmax[m | w > 0.9](sum[d](q * k) + u)
+  o = sum[m](p * v) otherwise 0.0
+"""
+
 PROJECTED = """
 mixer projected(x[b, t, c]) -> y[b, t, c]:
   axis d: 5
@@ -177,6 +183,13 @@ SIZES = {
     "offsets": (OFFSETS, [dict.fromkeys("qkv", (2, 2, 7, 9, 4)) | {"bias": (2, 5, 5)}]),
     "distances": (DISTANCES, [dict.fromkeys("qkv", (2, 13, 4)) | {"table": (25,)}]),
     "documents": (DOCUMENTS, [dict.fromkeys("qkv", (2, 13, 4)) | {"w": (2, 13)}]),
+    "pairs": (
+        PAIRS,
+        [
+            {"q": (b, n, 3), "k": (b, m, 3), "v": (b, m, 3), "w": (b, n, m), "u": (b, m)}
+            for b, n, m in ((1, 1, 1), (2, 13, 5), (1, 3, 67))
+        ],
+    ),
     "projected": (
         PROJECTED,
         [{"x": (2, 9, 4), "wq": (5, 4), "wk": (5, 4), "wv": (5, 4), "w": (4, 5)}],
