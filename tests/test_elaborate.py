@@ -457,6 +457,7 @@ def test_equality_is_of_meaning() -> None:
     ("before", "after"),
     [
         ("near u: 2", "near u: 3"),
+        ("near u: 2", "axis u: 5"),
         ("sum[u](x", "max[u](x"),
         ("x[h+u]", "x[h-u]"),
         ("* 2.0", "* 2"),
@@ -480,6 +481,11 @@ def test_equality_sees_every_difference(before: str, after: str) -> None:
     if after == "-> p":
         changed = changed.replace("o =", "p =")
     assert read(changed) != read(text)
+
+
+def test_the_two_indices_of_one_argmax_are_two_values() -> None:
+    text = "mixer f(x[h, w]) -> o: int:\n  o = argmax[h, w: h](x)\n"
+    assert read(text) != read(text.replace(": h]", ": w]"))
 
 
 def test_equality_does_not_see_the_order_of_declarations_and_indices() -> None:
