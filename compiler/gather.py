@@ -12,7 +12,8 @@ which is then read at the solution; the other axes stay summed. The steps, for e
     a stride alone              e = rest + s*i          when((h - rest) % s == 0, .), i := (h - rest) // s
     a clamp                     e = clamp(u, lo, hi)    the interior, and the two borders as a union
 
-What depends on data stays a place; so do reflections.
+What depends on data stays a place; so do reflections, and what lands by its place in `...`, which stands for
+any number of axes and is read at no index.
 """
 
 from __future__ import annotations
@@ -21,7 +22,20 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ..dsl.build import apply, like_axis, low, make_axis, size
-from ..dsl.program import At, Axis, Const, Coordinate, Form, Indices, Map, Piece, Place, Program, Reduce
+from ..dsl.program import (
+    BATCH,
+    At,
+    Axis,
+    Const,
+    Coordinate,
+    Form,
+    Indices,
+    Map,
+    Piece,
+    Place,
+    Program,
+    Reduce,
+)
 from .affine import affine, divided, from_polynomial, is_positive, normal, polynomial
 from .conditions import Conditions, optional_leaves
 from .rewrite import border, guarded, push_read, pushed, spread, surely_present
@@ -163,6 +177,8 @@ class _Solution:
             scaled = {other: divided(terms, count) for other, terms in others.items()}
             if found.coefficients[axis] != Const(1) or not others or any(e is None for e in scaled.values()):
                 continue
+            if axis == BATCH:
+                continue
             kept = {o: c for o, c in found.coefficients.items() if o not in inner}
             rest = apply("add", _combination(kept, found.rest), low(axis))
             digits = normal(apply("sub", equation.right, rest))
@@ -211,6 +227,7 @@ class _Solution:
             for axis, coefficient in found.coefficients.items()
             if coefficient in signs
             and axis in self.summed
+            and axis != BATCH
             and axis not in found.rest.axes
             and (count is None or _same(size(axis), count))
         ]
@@ -253,7 +270,7 @@ class _Solution:
         for axis, coefficient in found.coefficients.items():
             negative = isinstance(coefficient, Const) and coefficient.value.real < 0
             step = apply("neg", coefficient) if negative else coefficient
-            if axis not in self.summed or axis in found.rest.axes or not _is_step(step):
+            if axis not in self.summed or axis == BATCH or axis in found.rest.axes or not _is_step(step):
                 continue
             rest = normal(apply("sub", equation.left, apply("mul", coefficient, Coordinate(axis))))
             way = normal(apply("sub", *((rest, equation.right) if negative else (equation.right, rest))))

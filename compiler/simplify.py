@@ -14,6 +14,7 @@ from ..dsl.build import apply
 from ..dsl.errors import CompilerFault
 from ..dsl.ops import TOTAL_REDUCTIONS
 from ..dsl.program import (
+    BATCH,
     At,
     Axis,
     Const,
@@ -302,7 +303,7 @@ def sum_opposites(form: Form, conditions: Conditions) -> Form | None:
 
 
 def read_chosen(form: Form, conditions: Conditions) -> Form | None:
-    """sum[k](when(k == e, x)) -> x[{k: e}], e without k"""
+    """sum[k](when(k == e, x)) -> x[{k: e}], e without k; where x has `...`, only once it is named"""
     if not isinstance(form, Reduce) or form.op == "argmax" or form.op in TOTAL_REDUCTIONS:
         return None
     match form.pieces:
@@ -315,6 +316,8 @@ def read_chosen(form: Form, conditions: Conditions) -> Form | None:
     if part is None or k is None or e is None:
         return None
     rest = guarded(x, (each for each in parts if each != part))
+    if k == BATCH and k in rest.axes:
+        return None
     read = At(rest, ((k, e),), span=form.span) if k in rest.axes else guarded(rest, border(e, k))
     left = tuple(axis for axis in axes if axis != k)
     return replace(form, pieces=(Piece(spread(read, left), left),)) if left else read

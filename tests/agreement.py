@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import reduce
 
 import torch
@@ -13,10 +14,14 @@ from plait.backends.compiled import BackendName, Compiled
 from plait.backends.rounding import allowed
 from plait.compiler.derive import gradient
 from plait.compiler.interpret import interpret
+from plait.compiler.tangent import apart
 from plait.dsl.program import Map, Program, Reduce
 from strategies import Example
 
 STEP = 1e-5
+
+SHORT = 120
+"""Forms of a gradient that is derived once more."""
 
 Placing = Callable[[Tensor], Tensor]
 """Where a tensor of a call lies: the same numbers in the same strides, perhaps on another device."""
@@ -107,6 +112,24 @@ def check_gradients(example: Example, backend: BackendName = "cpp", place: Placi
         _check_differences(program, doubles, interpret(derived, given), weights)
 
 
+def check_second(example: Example) -> None:
+    """The gradient of the gradient, along random cotangents: the interpreter's against differences of the first
+    one, and the C++ kernels' against it."""
+    first = apart(gradient(example.program))
+    if len(first.forms) > SHORT or _has_corners(first, DIFFERENTIATED) or not first.outputs:
+        return
+    tensors = dict(example.tensors)
+    generator = torch.Generator().manual_seed(11)
+    bare = Example(first, tensors, example.sizes)
+    for each in first.inputs:
+        if each.leaf.name not in tensors:
+            name = each.leaf.name.removeprefix("cot.")
+            like = interpret(example.program, example.tensors)[name]
+            tensors[each.leaf.name] = torch.randn(like.shape, generator=generator).to(real_of(example))
+    tensors = {each.leaf.name: tensors[each.leaf.name] for each in first.declarations}
+    check_gradients(replace(bare, tensors=tensors))
+
+
 def derivative(
     example: Example, wanted: Sequence[str], weights: Mapping[str, Tensor]
 ) -> tuple[Program, dict[str, Tensor]]:
@@ -145,6 +168,11 @@ def as_double(tensor: Tensor) -> Tensor:
     return tensor.double() if tensor.is_floating_point() else tensor
 
 
-def _has_corners(program: Program) -> bool:
-    corners = ("maximum", "minimum", "max", "min", "abs", "sign", "argmax", "lt", "gt", "le", "ge")
+DIFFERENTIATED = ("maximum", "minimum", "max", "min", "abs", "sign", "argmax")
+"""Operations at whose corners differences and the conventions of derivatives do not agree."""
+
+
+def _has_corners(
+    program: Program, corners: Sequence[str] = (*DIFFERENTIATED, "lt", "gt", "le", "ge")
+) -> bool:
     return any(isinstance(form, Map | Reduce) and form.op in corners for form in program.forms)

@@ -24,22 +24,20 @@ from torch import Tensor
 from torch.fx import GraphModule
 
 import on_triton
-from agreement import agree, as_double, check_gradients, check_values, close, real_of
+from agreement import agree, as_double, check_gradients, check_second, check_values, close, real_of
 from compositions import compositions
 from interpreting import Interpreting
 from kernel_families import FAMILIES
 from plait.backends.rounding import allowed
-from plait.compiler.derive import gradient
 from plait.compiler.interpret import interpret
 from plait.compiler.partial import batch
 from plait.compiler.pipeline import plan_program
-from plait.compiler.tangent import apart
 from plait.dsl.batch import expand_batch
 from plait.dsl.canonical import canonical
 from plait.dsl.elaborate import elaborate
 from plait.dsl.mistakes import NotYet
 from plait.dsl.parse import parse_text
-from plait.dsl.program import Map, Program, Reduce
+from plait.dsl.program import Program
 from plait.dsl.show import show
 from plait.dsl.sizes import bind_sizes
 from strategies import Example, examples
@@ -49,12 +47,8 @@ STARTS = 20
 
 PROGRAMS = st.one_of(examples(), examples(), compositions(), *FAMILIES.values())
 
-STEP = 1e-4
 SMALL = 400
 """Entries of all tensors of a program that Triton's interpreter is given: more would take seconds."""
-
-SHORT = 120
-"""Forms of a gradient that is derived once more."""
 
 
 @dataclass
@@ -132,30 +126,6 @@ def same(found: Tensor, value: Tensor, within: Tensor, name: str) -> None:
         assert torch.equal(found, value), name
 
 
-def check_second(example: Example) -> None:
-    """The gradient of the gradient, along random cotangents: the interpreter's against differences of the first
-    one, and the C++ kernels' against it."""
-    first = apart(gradient(example.program))
-    if len(first.forms) > SHORT or has_corners(first) or not first.outputs:
-        return
-    tensors = dict(example.tensors)
-    generator = torch.Generator().manual_seed(11)
-    bare = Example(first, tensors, example.sizes)
-    for each in first.inputs:
-        if each.leaf.name not in tensors:
-            name = each.leaf.name.removeprefix("cot.")
-            like = interpret(example.program, example.tensors)[name]
-            tensors[each.leaf.name] = torch.randn(like.shape, generator=generator).to(real_of(example))
-    tensors = {each.leaf.name: tensors[each.leaf.name] for each in first.declarations}
-    check_gradients(replace(bare, tensors=tensors))
-
-
-def has_corners(program: Program) -> bool:
-    """Places where a derivative jumps, about which differences and conventions do not agree."""
-    corners = ("maximum", "minimum", "max", "min", "abs", "sign", "argmax")
-    return any(isinstance(form, Map | Reduce) and form.op in corners for form in program.forms)
-
-
 @pytest.fixture(scope="module")
 def process() -> Iterator[Interpreting]:
     made = Interpreting()
@@ -163,14 +133,7 @@ def process() -> Iterator[Interpreting]:
     made.close()
 
 
-OPEN = pytest.mark.xfail(
-    run=False,
-    reason="open: the gradient of a max over the batch of a max over a union dies in a kernel (architecture.md)",
-)
-"""A fault that ends the process cannot be run; it is named in docs/architecture.md, under what falls short."""
-
-
-@pytest.mark.parametrize("start", [pytest.param(n, marks=OPEN) if n == 16 else n for n in range(STARTS)])
+@pytest.mark.parametrize("start", range(STARTS))
 def test_attack(
     start: int,
     process: Interpreting,

@@ -23,6 +23,7 @@ from plait.compiler.derive_rules import NO_DERIVATIVE, PULLBACKS, REDUCTIONS
 from plait.compiler.interpret import interpret
 from plait.compiler.partial import Sizes
 from plait.compiler.simplify import simplify
+from plait.dsl.batch import expand_batch
 from plait.dsl.calculus import as_if, on_gradient, stop
 from plait.dsl.check import check
 from plait.dsl.domains import softmax
@@ -428,6 +429,42 @@ def test_a_batch_may_be_empty_or_reduced() -> None:
         sizes = sized(batch=batch, h=4)
         agrees(program, lambda x, gain: gain * x * torch.tanh(gain), random_tensors(program, sizes), sizes)
     assert [each.items for each in derived.outputs] == [items, ((h.axis,),)]
+
+
+BY_PLACE = {
+    "a best entry over the batch": """
+mixer chosen(x[...], y[w]) -> o[w]:
+  axis n: 2
+  v = max[; n](y, select(w == n, x, 0.0))
+  o = max[...](v) otherwise y
+""",
+    "a read at its place": """
+mixer read(x[...], y[w]) -> o[...]:
+  o = x * y[w: clamp(..., 0, size(w) - 1)]
+""",
+    "a read at every other place": """
+mixer strided(x[...], y[w]) -> o[...]:
+  o = x * (y[w: 2*... - 1] otherwise 0.0)
+""",
+    "what lands at its place": """
+mixer landed(x[...], y[w]) -> o[w]:
+  o = y + (place(x, w: ... + 1) otherwise 0.0)
+""",
+}
+
+
+@pytest.mark.parametrize("name", BY_PLACE)
+def test_nothing_is_read_at_an_index_of_the_batch(name: str) -> None:
+    """`...` stands for any number of axes, so that no step of a gradient may solve an equation for it (found by
+    a generated program)."""
+    program = plait.parse(BY_PLACE[name]).program()
+    for batch in ((), (2,), (2, 3), (0,)):
+        sizes = sized(batch=batch, w=5)
+        derived, given_all = check_gradient(program, random_tensors(program, sizes), sizes)
+        explicit = expand_batch(derived, len(batch))
+        found = interpret(explicit, given_all)
+        for output, value in interpret(derived, given_all, sizes).items():
+            assert torch.equal(found[output], value), (output, batch)
 
 
 # --- conventions

@@ -6,15 +6,18 @@ A header is the comment lines at the top of `tests/programs/*.plait` that start 
     #! x: [[1, 2], [3, 4]]       an input given instead
     #! y: [3, 7]                 what an output must be, on the reference too
     #! kernels: 1                how many kernels there are, and that nothing else runs
+    #! gradients: 2              derivatives up to this order are tested, too
     #! error: REGEX              reading or checking the program raises a PlaitError that matches
 
-Without `error` every backend must agree with the reference in every run.
+Without `error` every backend must agree with the reference in every run, and with `gradients` its derivatives
+also with differences.
 """
 
 from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,13 +26,14 @@ import torch
 from torch import Tensor
 
 import plait
-from agreement import agree
+from agreement import agree, check_gradients, check_second
 from plait.backends.compiled import Compiled
 from plait.compiler.interpret import interpret
 from plait.dsl.check import check
 from plait.dsl.program import BATCH, Axis, Program
 from plait.dsl.size_forms import axis_range
-from plait.dsl.sizes import Sizes
+from plait.dsl.sizes import Sizes, bind_sizes
+from strategies import Example
 
 FOLDER = Path(__file__).parent / "programs"
 PROGRAMS = sorted(FOLDER.glob("*.plait"))
@@ -42,6 +46,7 @@ class Case:
     sizes: list[dict[str, int]] = field(default_factory=list[dict[str, int]])
     values: dict[str, object] = field(default_factory=dict[str, object])
     kernels: int | None = None
+    gradients: int = 0
     error: str | None = None
 
 
@@ -57,6 +62,8 @@ def header(text: str) -> Case:
                 case.sizes.append({name: int(size) for name, size in pairs})
             case "kernels":
                 case.kernels = int(value)
+            case "gradients":
+                case.gradients = int(value)
             case "error":
                 case.error = value.strip()
             case name:
@@ -124,3 +131,16 @@ def test_program(path: Path) -> None:
             assert compiled.last is not None
             assert compiled.last.executable.portable
             assert len(compiled.last.executable.steps) == case.kernels
+        for given in (tensors, single) if case.gradients else ():
+            derivatives(Example(program, dict(given), bind(program, given)), case.gradients)
+
+
+def bind(program: Program, tensors: Mapping[str, Tensor]) -> Sizes:
+    return bind_sizes(program, {name: tuple(tensor.shape) for name, tensor in tensors.items()})
+
+
+def derivatives(example: Example, order: int) -> None:
+    """Those of the program, and of its gradient along random cotangents where a second order is asked for."""
+    check_gradients(example)
+    if order > 1:
+        check_second(example)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -238,7 +238,7 @@ class Scope:
         name = mangle(load.name)
         test = "" if mask.code == "true" else f"{name}_m[i] ? " if mask.lanes else f"{mask.code} ? "
         self.out.add(f"{VECTORS[load.kind]} {name} = {{}};")
-        with self.out.braces(""):
+        with self.out.braces(self._if_known((*load.index, load.mask))):
             if mask.lanes:
                 self.out.add(f"const mask {name}_m = {mask.code};")
             for i, text in enumerate(lanes):
@@ -248,6 +248,12 @@ class Scope:
             self._each_lane(name, load.kind, code, test)
         self.out.declare(load.name)
         return None
+
+    def _if_known(self, items: Sequence[Operand]) -> str:
+        """The condition under which a vector of indices and masks has been computed. What depends on data is
+        computed for the vectors that have lanes, and anything beyond them: nothing may be read there."""
+        data = any(not self.layout.coordinate_only(item) for item in items if self.layout.shape(item).lanes)
+        return "if (vi < vectors)" if data and not self.group_state.whole else ""
 
     def _each_lane(self, name: str, kind: str, code: str, test: str) -> None:
         """Give every lane i its entry, or 0 where `test` fails."""
