@@ -24,7 +24,7 @@ from tree import ROOT
 sys.path.append(str(ROOT))
 
 from examples.demo import __main__ as demo
-from examples.demo import agree, digits, peers, photograph, show, speed
+from examples.demo import agree, digits, peers, photograph, pictures, show, speed
 
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 LISTED = re.findall(r"^\d+\. \[(\w+\.py)\]", (ROOT / "examples" / "README.md").read_text(), re.MULTILINE)
@@ -103,6 +103,23 @@ def test_the_demo_takes_noise_away_by_attention(tmp_path: Path) -> None:
     assert photograph.decibels(clean, truth) > photograph.decibels(noisy, truth) + 3
     assert photograph.look(network, noisy, tmp_path) > 500
     assert (tmp_path / "receptive_field.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_demos_pictures_say_what_they_show(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    figures: list[Any] = []
+    monkeypatch.setattr(pictures, "write", lambda figure, path: figures.append(figure))
+    pixels, inside = torch.rand(3, 6, 8), torch.rand(6, 8) > 0.5
+    pictures.side_by_side(tmp_path / "a.png", [("before", pixels), ("after", pixels)])
+    pictures.field(tmp_path / "b.png", pixels, pixels[0], inside, (2, 4, 2), (100, 200))
+    pair, field = figures
+    assert [axes.get_title() for axes in pair.axes] == ["before", "after"]
+    left, right, bar = field.axes
+    assert left.get_xlim() == right.get_xlim() == (199.5, 207.5)
+    assert right.get_ylim() == (105.5, 99.5), "rows go down"
+    assert all(each.get_title() and each.get_xlabel() for each in (left, right))
+    assert left.get_ylabel() and bar.get_ylabel()
+    (token,) = left.patches
+    assert (token.get_xy(), token.get_width()) == ((203.5, 101.5), 2)
 
 
 def test_the_filters_are_orthonormal_but_for_a_factor() -> None:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from examples.circular_attention import circular_attention
 from plait import axes, axis, clamp, mixer, param, require, select, span
 
-from . import screen
+from . import pictures, screen
 from .peers import disc
 
 b, c, y, x, h, w, d = axes("b c y x h w d")
@@ -105,15 +105,6 @@ def reach(height: int, width: int, row: int, column: int) -> Tensor:
     return seen
 
 
-def write_picture(path: Path, pixels: Tensor) -> None:
-    """pixels [3, y, x] in 0 .. 1 as PNG."""
-    from PIL import Image
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray((pixels.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()).save(path)
-    screen.say(f"  wrote {path}")
-
-
 def photograph() -> Tensor:
     """[1, 3, y, x] in 0 .. 1, with even sizes."""
     from sklearn.datasets import load_sample_image
@@ -131,11 +122,10 @@ def look(network: nn.Module, noisy: Tensor, out: Path) -> int:
     inside = reach(size, size, size // PATCH // 2, size // PATCH // 2)
     assert not field[~inside].any(), "nothing outside the disc moves the token"
     assert field[inside].any(), "something inside the disc moves the token"
-    strength = (field / field.max()).sqrt()
-    shown = 0.5 * crop[0] * (0.4 + 0.6 * inside) + 0.5 * torch.stack(
-        [strength, strength, torch.zeros_like(strength)]
-    )
-    write_picture(out / "receptive_field.png", shown.repeat_interleave(8, 1).repeat_interleave(8, 2))
+    pictures.field(
+        out / "receptive_field.png", crop[0], field / field.max(), inside,
+        (size // 2, size // 2, PATCH), (row, column),
+    )  # fmt: skip
     return int((field > 0).sum())
 
 
@@ -152,7 +142,11 @@ def run(out: Path) -> str:
     screen.say(
         f"  {PHOTOGRAPH}, {sizes}: {before:.1f} dB with noise, {after:.1f} dB after one layer of attention"
     )
-    write_picture(out / "photograph.png", torch.cat([noisy[0], clean[0]], dim=2))
+    shown = (
+        (f"with noise: {before:.1f} dB", noisy[0]),
+        (f"after one layer of attention: {after:.1f} dB", clean[0]),
+    )
+    pictures.side_by_side(out / "photograph.png", shown)
     count = look(network, noisy, out)
     screen.say(f"  one token's receptive field: {count} pixels, all in the disc of radius {RADIUS} tokens")
     assert after > before + 4, "attention takes more than 4 dB of noise away"

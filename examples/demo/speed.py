@@ -167,7 +167,5 @@ def run(out: Path) -> str:
     )
     slopes = training(fixed(peers.looped), wide)()
     both = measure("training", candidates(inputs, training, slopes, (faster,)))
-    screen.say(
-        "  Backward is not tuned in plait so far, it stores every score; FlexAttention has no backward on CPUs."
-    )
+    screen.say("  The first call of a compiled form builds it. FlexAttention has no backward on CPUs.")
     return f"forward it is {said(ahead)}, in training {said(both)}"
