@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
-from ..dsl.program import Axis, Form
+from ..dsl.program import Axis, Coordinate, Form
 from .kernel import Grid, Kernel, Local, Operand, StreamAxis
 from .kernel_builder import INF, Builder, Tile
 from .keys import Key, Side
@@ -141,6 +141,27 @@ class KeyStream(Generic[Match]):
         if not isinstance(met, str):
             return met
         return self.builder.fold_axes("any", self._of_lanes(met), over, "bool", "met")
+
+    def _split(self, present: Operand, axes: tuple[str, ...]) -> tuple[Operand, Operand]:
+        """A presence as what differs along some axes, and the rest."""
+        parts = self.builder.conjuncts(present)
+        differing = [each for each in parts if set(self.builder.axes((each,))) & set(axes)]
+        return self.builder.both(*differing), self.builder.both(*(e for e in parts if e not in differing))
+
+    def _together(self, left: Operand, right: Operand, over: tuple[str, ...]) -> Operand:
+        """Whether two marks are true at once anywhere: as numbers they have a product."""
+        builder = self.builder
+        one, other = (builder.let("select", each, 1.0, 0.0, kind="real") for each in (left, right))
+        products = builder.dot("products", str(one), str(other), over, None, None)
+        return builder.let("gt", products, 0.0, kind="bool")
+
+    def _differs(self, side: Side, outputs: tuple[Axis, ...]) -> bool:
+        """Whether a value of a key may be there at some of its outputs only."""
+        moved = (
+            set(index.axes) & set(outputs) and index != Coordinate(axis)
+            for axis, index in side.indices.items()
+        )
+        return self.lowering.source(side.form).presence is not None or any(moved)
 
     def _of_lanes(self, met: Operand) -> Operand:
         """What may depend on keys alone, of every lane: what is left of it over keys is one entry a lane."""

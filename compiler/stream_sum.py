@@ -89,7 +89,7 @@ class StreamingSum(KeyStream[StreamedSum]):
         for each, state in zip(self.together, states, strict=True):
             weights = [lowering.value(weight, env, guard) for weight in each.weights]
             values = [self._read(side, keys, env, there) for side in each.values]
-            steps += self._step(each.root, weights, values, visible, over, env, state)
+            steps += self._step(each, weights, values, visible, over, env, state)
         self._close(axes, states, steps, visible)
 
     def _close(
@@ -110,16 +110,20 @@ class StreamingSum(KeyStream[StreamedSum]):
     def _carried(self, match: StreamedSum) -> list[str]:
         """The names of the carried values, the last whether any entry was there."""
         rows = tuple(str(self.env[axis]) for axis in self.tiles)
+        whole = (*rows, *self._places(match))
         if match.root.op == "lse":
             names = [self.builder.carry(each, rows, "real") for each in ("top", "norm")]
         else:
-            outputs = (str(self.env[axis]) for axis in match.outputs)
-            names = [self.builder.carry("acc", (*rows, *outputs), "real")]
-        return [*names, self.builder.carry("seen", rows, "bool")]
+            names = [self.builder.carry("acc", whole, "real")]
+        differing = any(self._differs(side, match.outputs) for side in match.values)
+        return [*names, self.builder.carry("seen", whole if differing else rows, "bool")]
+
+    def _places(self, match: StreamedSum) -> tuple[str, ...]:
+        return tuple(str(self.env[axis]) for axis in match.outputs)
 
     def _step(
         self,
-        root: Reduce,
+        match: StreamedSum,
         weights: list[Tile],
         values: list[Tile],
         visible: Operand,
@@ -127,13 +131,17 @@ class StreamingSum(KeyStream[StreamedSum]):
         env: Env,
         state: list[str],
     ) -> list[Operand]:
-        """The carried values after a chunk. An entry is there where all that it is made of is."""
-        builder = self.builder
+        """The carried values after a chunk. An entry is there where all that it is made of is, which may differ
+        from output to output."""
+        builder, root = self.builder, match.root
         known = builder.conjuncts(visible)
-        parts = builder.conjuncts(builder.both(*(each.present for each in (*weights, *values))))
+        present = builder.both(*(each.present for each in (*weights, *values)))
+        own, shared = self._split(present, self._places(match))
+        parts = builder.conjuncts(shared)
         data = builder.both(*(each for each in parts if each not in known))
         met = builder.both(visible, data)
-        seen = builder.let("or", state[-1], self._met(met, over), kind="bool")
+        some = self._met(met, over) if own is True else self._together(own, self._of_lanes(met), over)
+        seen = builder.let("or", state[-1], some, kind="bool")
         neutral = -INF if root.op == "lse" else 0.0
         entries = [self._entry(each.value, visible, data, over, neutral) for each in weights]
         if not values:
@@ -142,7 +150,8 @@ class StreamingSum(KeyStream[StreamedSum]):
             return [*rule.joined(list(state), part)[:-1], seen]
         grown = state[0]
         for entry, value in zip(entries, values, strict=True):
-            grown = self._grown(str(value.value), str(entry), over, grown, None, met)
+            there = builder.let("select", own, value.value, 0.0, kind="real")
+            grown = self._grown(str(there), str(entry), over, grown, None, met)
         return [grown, seen]
 
     def _entry(
