@@ -8,13 +8,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
 import plait
 from agreement import close
 from plait.backends import compiled as calls
 from plait.backends.compiled import Compiled
 from plait.backends.cpp import build as cpp_build
+from plait.compiler.derive import gradient
+from plait.compiler.interpret import interpret
+from plait.compiler.tangent import tangent
 from plait.compiler.target import AVX2
+from tiled import agrees
 
 DOUBLED = "mixer doubled(x[h]) -> y[h]:\n  y = x + x\n"
 
@@ -52,3 +57,68 @@ def test_the_comparison_refuses_what_is_just_outside() -> None:
     for wrong in ([1.1e-3, 0.0, 0.0], [0.0, torch.nan, 0.0], [0.0, 0.0, -torch.inf], [torch.inf, 0.0, 0.0]):
         with pytest.raises(AssertionError, match="times what rounding may do"):
             close(value + torch.tensor(wrong), value, within, "y")
+
+
+# --- gradients
+
+
+def derived(text: str, **tensors: Tensor) -> dict[str, list[float]]:
+    """The gradients of a text for its inputs and parameters, given these and the cotangents as `cot_NAME`."""
+    given = {name.replace("cot_", "cot."): tensor for name, tensor in tensors.items()}
+    found = interpret(gradient(plait.parse(text).program()), given)
+    return {name.removeprefix("grad."): tensor.tolist() for name, tensor in found.items()}
+
+
+def test_what_is_the_same_along_a_summed_axis_counts_once_an_index() -> None:
+    text = "mixer f(x[h], z[h, k]) -> y[h]:\n  y = sum[k](x + z)\n"
+    found = derived(text, x=torch.randn(2), z=torch.randn(2, 3), cot_y=torch.tensor([1.0, 5.0]))
+    assert found["x"] == [3, 15]
+
+
+def test_a_term_beside_an_absent_one_gets_no_gradient() -> None:
+    found = derived("mixer f(x[h=3], z[h]) -> y:\n  y = sum[h](x[h+1] + z)\n",
+                    x=torch.randn(3), z=torch.randn(3), cot_y=torch.tensor(1.0))  # fmt: skip
+    assert found == {"x": [0, 1, 1], "z": [1, 1, 0]}
+
+
+def test_of_equal_entries_of_a_union_the_first_piece_gets_the_gradient() -> None:
+    found = derived("mixer f(x[h], z[k]) -> y:\n  y = max[h; k](x, z)\n",
+                    x=torch.tensor([1.0, 3.0]), z=torch.tensor([3.0, 2.0]), cot_y=torch.tensor(1.0))  # fmt: skip
+    assert found == {"x": [0, 1], "z": [0, 0]}
+
+
+def test_a_merged_axis_that_starts_below_zero() -> None:
+    """grad x at t is w[t // 3, t % 3 - 1]."""
+    text = """mixer f(x[t=6]) -> y:
+  axis i: 2
+  near d: 1
+  param w[i, d]
+  y = sum[i, d](x[t: 3*i + d + 1] * w)
+"""
+    w = torch.arange(6.0).reshape(2, 3)
+    found = derived(text, x=torch.randn(6), w=w, cot_y=torch.tensor(1.0))
+    assert found["x"] == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_direction_belongs_to_the_tensor_of_its_name() -> None:
+    """d(x * x * z) = 2 x z dx + x * x dz."""
+    program = tangent(plait.parse("mixer f(x[h], z[h]) -> y[h]:\n  y = x * x * z\n").program(), ("x", "z"))
+    given = {
+        "x": torch.tensor([3.0]),
+        "z": torch.tensor([5.0]),
+        "tan.x": torch.ones(1),
+        "tan.z": torch.zeros(1),
+    }
+    assert interpret(program, given)["tangent.y"].tolist() == [30]
+
+
+# --- kernels
+
+
+def test_all_skips_the_entries_of_a_window_that_are_absent() -> None:
+    agrees("mixer f(x[h, c]) -> y[h, c]: bool:\n  near dh: 1\n  y = all[dh](x[h+dh] * x[h+dh] > 0.0)\n",
+           {"x": (7, 9)})  # fmt: skip
+
+
+def test_a_kernel_takes_the_first_of_equal_entries() -> None:
+    agrees("mixer f(x[h, c]) -> y[h]: int:\n  y = argmax[c](floor(x))\n", {"x": (6, 23)})

@@ -198,6 +198,7 @@ RULE_EXAMPLES: dict[str, Make] = {
     "join_reads: through data": lambda b: b.partial("x", h)[{h: b.whole("e", k, low=-1, high=4)}][{k: h + 1}],
     "drop_empty_reduction: sum": lambda b: union("sum", (b.partial("x", h), [])),
     "drop_empty_reduction: any": lambda b: union("any", (when(b.mask("p", h), b.mask("q", h)), [])),
+    "drop_empty_reduction: all": lambda b: union("all", (when(b.mask("p", h), b.mask("q", h)), [])),
     "sum_opposites": lambda b: (-b.partial("x", h, k)).sum(h),
     "read_chosen": lambda b: when(h == k, b.partial("x", h)).sum(h),
     "read_chosen: more axes and conditions": _kronecker_with_more,
