@@ -106,4 +106,5 @@ def _applied(op: ast.AST, operands: tuple[ast.AST, ...], words: Mapping[str, Kno
     if name == "neg" and isinstance(known[0].form, Const) and known[0].form.written is None:
         plain = Const(value.value)
         return Known(plain, plain)
-    return Known(Map(name, tuple(part.form for part in known)), Const(value.value))
+    form = Map(name, tuple(part.form for part in known))
+    return Known(form, Const(value.value)) if form.kind == value.kind else None

@@ -367,6 +367,7 @@ def test_sugar_that_hides_a_named_value_is_not_used() -> None:
         ("radius * 2", "radius * 2"),
         ("-(-(radius * 2))", "--(radius * 2)"),
         ("radius * 3", "16"),
+        ("128 // 2 ** (radius - 5)", "16"),  # a power is a real value, and reals are not divided so
         ("other", "16"),
         ("radius *", "16"),
         ("__import__('os').system('true')", "16"),
