@@ -141,7 +141,8 @@ class Fusion:
         return list(self._tiles(root).reads().items())
 
     def _tiles(self, root: Form) -> TileGroup:
-        return TileGroup(root, self.parameters, self.outputs, self._stored, trivial, self._shared)
+        fixed = dict(self.program.fixed)
+        return TileGroup(root, self.parameters, self.outputs, self._stored, trivial, self._shared, fixed)
 
     def _stored(self, form: Form) -> str:
         """Why a value is stored whoever reads it, or ""."""

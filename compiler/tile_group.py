@@ -3,7 +3,8 @@
 A reduction below the root stays inside if it is computed once: if every grid axis of the kernel is one
 of its own axes, read where it is (`x[h+1]` would compute it again for a neighbour), and nobody else
 reads it. Resident axes and outputs are no grid axes: over the former a value is whole in every tile, and
-what does not depend on the latter stands before their stream.
+what does not depend on the latter stands before their stream. Slices of a value along such an axis
+(`g[s: c + 16]`) are computed where they are read if together they have no more entries than it has.
 """
 
 from __future__ import annotations
@@ -11,12 +12,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from ..dsl.build import low, size
-from ..dsl.program import At, Axis, Const, Coordinate, Form, Map, Otherwise, Reduce, When, children
+from ..dsl.build import apply, low, size
+from ..dsl.program import At, Axis, Const, Coordinate, Form, Map, Otherwise, Reduce, Size, When, children
+from .affine import affine, polynomial
 from .contraction import contraction, epilogue, is_fixed, is_product, is_window, reduced_axes
 
 Place = object
 """Where an axis of a form is in the kernel: two equal places are one tile axis. None: at a computed index."""
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """A place: one coordinate of the tile for each entry of `along`, which lies at `place`, from `first` on."""
+
+    along: Axis
+    place: Place
+    first: Form
+
 
 Places = Mapping[Axis, Place]
 
@@ -24,7 +36,7 @@ Places = Mapping[Axis, Place]
 @dataclass(slots=True)
 class TileGroup:
     """`why_stored` gives the reason for which a form is stored whoever reads it, or "". `shared` says
-    whether something outside the group reads a form. `trivial` forms are never stored. `outputs`: the
+    whether something outside the group reads a form; `fixed` are sizes that the program gives. `trivial` forms are never stored. `outputs`: the
     outputs of a contraction run past the tile, so that what it reads is not made anew for them; on a machine
     where they do not, windows have kernels of their own (`windows.py`)."""
 
@@ -34,8 +46,12 @@ class TileGroup:
     why_stored: Callable[[Form], str]
     trivial: Callable[[Form], bool]
     shared: Callable[[Form, Form], bool]
+    fixed: Mapping[Axis, int] = field(default_factory=dict[Axis, int])
     found: dict[Form, str] = field(default_factory=dict[Form, str])
     seen: set[object] = field(default_factory=set[object])
+    grid: frozenset[Axis] = frozenset()
+    read_at: dict[tuple[Form, Axis], set[Place]] = field(default_factory=dict[tuple[Form, Axis], set[Place]])
+    """The places along each axis at which reductions are read."""
 
     def reads(self) -> dict[Form, str]:
         """The values that the group reads, each with the reason that it is stored. What is stored may
@@ -43,23 +59,24 @@ class TileGroup:
         while True:
             before = set(self.found)
             self.seen.clear()
-            grid = self._grid()
+            self.read_at.clear()
+            self.grid = self._grid()
             stack = list(self._below(self.root, {axis: (axis,) for axis in self.root.axes}))
             while stack:
-                stack += self._visit(*stack.pop(), grid)
+                stack += self._visit(*stack.pop())
             if set(self.found) == before:
                 return self.found
 
-    def _visit(self, form: Form, places: Places, grid: frozenset[Axis]) -> list[tuple[Form, Places]]:
+    def _visit(self, form: Form, places: Places) -> list[tuple[Form, Places]]:
         key = (form, tuple(places[axis] for axis in form.axes))
         if key in self.seen or form in self.found or self.trivial(form):
             return []
         self.seen.add(key)
         reason = self.why_stored(form)
         if not reason and isinstance(form, Reduce):
-            reason = self._apart(form) or self._again(form, places, grid)
+            reason = self._apart(form) or self._again(form, places) or self._overlapping(form, places)
         elif not reason and isinstance(form, Map):
-            reason = self._made_of_again(form, places, grid)
+            reason = self._made_of_again(form, places)
         if reason:
             self.found[form] = reason
             return []
@@ -74,19 +91,45 @@ class TileGroup:
             return ""
         return f"a {form.op} over a window has its kernel, in which rows of the result share what they read"
 
-    def _again(self, form: Reduce, places: Places, grid: frozenset[Axis]) -> str:
+    def _again(self, form: Reduce, places: Places) -> str:
         """Why a reduction would be computed more than once."""
         if self.shared(form, self.root):
             return f"a {form.op} that others read is computed once"
         own = [places[axis] for axis in form.axes]
         if None in own:
             return f"a {form.op} read at an index that is computed would be computed again at every reader"
-        lost = sorted(axis.name for axis in grid if (axis,) not in own)
+        lost = sorted(axis.name for axis in self.grid if (axis,) not in own)
         if lost:
             return f"a {form.op} would be computed again for every {', '.join(lost)}"
         return ""
 
-    def _made_of_again(self, form: Map, places: Places, grid: frozenset[Axis]) -> str:
+    def _overlapping(self, form: Reduce, places: Places) -> str:
+        """Why the slices of a reduction that are read may have entries in common."""
+        for axis in form.axes:
+            at = self.read_at.setdefault((form, axis), set())
+            at.add(places[axis])
+            if not any(isinstance(each, Slice) for each in at):
+                continue
+            left = size(axis)
+            for each in at:
+                left = apply("sub", left, size(each.along if isinstance(each, Slice) else axis))
+            if not self._is_count(left):
+                return f"slices of a {form.op} along {axis.name} may overlap, which would compute it again"
+        return ""
+
+    def _is_count(self, form: Form) -> bool:
+        """Whether a difference of sizes is known, and not negative."""
+        total = 0
+        for monomial, factor in polynomial(form, True).items():
+            for atom in monomial:
+                count = self.fixed.get(atom.axis) if isinstance(atom, Size) else None
+                if count is None:
+                    return False
+                factor *= count
+            total += factor
+        return total >= 0
+
+    def _made_of_again(self, form: Map, places: Places) -> str:
         """Why a value is stored in place of the reductions that it is made of: each would be stored, it has no
         more entries than they, and what it makes of them would be made again at every reader."""
         if None in (places[axis] for axis in form.axes):
@@ -98,7 +141,7 @@ class TileGroup:
             if isinstance(below, When) or self.why_stored(below) or below in self.found:
                 return ""
             if isinstance(below, Reduce):
-                again = "" if self.shared(below, form) else self._again(below, places, grid)
+                again = "" if self.shared(below, form) else self._again(below, places)
                 if not again:
                     return ""
                 why = again.replace(f"a {below.op} ", f"a {below.op} and what is made of it ")
@@ -110,7 +153,7 @@ class TileGroup:
             case At(value=value, indices=indices):
                 moved = {axis: places.get(axis) for axis in value.axes}
                 for axis, index in indices:
-                    moved[axis] = places.get(index.axis) if isinstance(index, Coordinate) else None
+                    moved[axis] = self._moved(axis, index, places)
                 return [(value, moved), *((index, self._kept(index, places)) for _, index in indices)]
             case Reduce(pieces=pieces):
                 return [
@@ -122,6 +165,19 @@ class TileGroup:
                 ]
             case _:
                 return [(each, self._kept(each, places)) for each in children(form)]
+
+    def _moved(self, axis: Axis, index: Form, places: Places) -> Place:
+        """Where an axis is that is read at an index: at a coordinate, or at a slice outside the grid."""
+        found = affine(index)
+        if found is None or found.rest.axes or list(found.coefficients.values()) != [Const(1)]:
+            return None
+        (along,) = found.coefficients
+        place = places.get(along)
+        if isinstance(index, Coordinate) and (low(along), size(along)) == (low(axis), size(axis)):
+            return place
+        if place in {(each,) for each in self.grid}:
+            return place if isinstance(index, Coordinate) else None
+        return None if place is None else Slice(along, place, found.rest)
 
     def _kept(self, form: Form, places: Places) -> dict[Axis, Place]:
         return {axis: places.get(axis) for axis in form.axes}
