@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from .backends.cache import cache_dir
-from .backends.cpp.build import find_compiler
+from .backends.cpp.build import build, find_compiler
 from .backends.cpp.rates import this_machine
 from .compiler.target import this_cpu
 from .dsl.errors import CompilerFault
@@ -34,6 +34,8 @@ PACKAGES = (
     "safetensors",
 )
 """What plait needs; tests/test_cli.py holds the list to pyproject.toml."""
+SIMPLEST = '#include <cstring>\nextern "C" int one() { return 1; }\n'
+"""What every compiler that plait can use makes a library of."""
 LEAST_PYTHON = (3, 11)
 LEAST = {"torch": (2, 11), "triton": (3, 6)}
 """The versions below which something is known to be missing."""
@@ -89,10 +91,15 @@ def _package(name: str) -> Finding:
 
 
 def _compiler() -> Finding:
+    """Whether there is one, and whether it makes a library: one without its headers answers `--version` too."""
     try:
         compiler = find_compiler()
+        build(SIMPLEST, this_cpu())
     except MissingCompiler as problem:
-        return Finding(False, ": ".join((problem.message, *problem.helps[:1])))
+        tried = "".join(f" ({note})" for note in problem.notes[:1])
+        return Finding(False, ": ".join((f"{problem.message}{tried}", *problem.helps[:1])))
+    except (CompilerFault, OSError) as problem:
+        return Finding(False, f"the C++ compiler makes no library: {problem}; CXX names another one")
     return Finding(True, f"C++ compiler {' '.join(compiler.command)}: {compiler.version.splitlines()[0]}")
 
 

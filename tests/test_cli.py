@@ -288,6 +288,30 @@ def test_the_doctor_tells_of_a_compiler_that_does_not_run(monkeypatch: pytest.Mo
     assert "--  `false --version` fails" in plait("doctor", code=1).stdout
 
 
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        ("echo 'g++ 12' && case $* in *--version*) ;; *) echo 'cstring: no such file' >&2; exit 1;; esac",
+         r"^--  `\S+` does not compile the simplest library \(cstring: no such file\): try another compiler"),
+        ("echo 'g++ 12'", r"^--  the C\+\+ compiler makes no library: .*; CXX names another one$"),
+    ],
+    ids=["without headers", "no compiler at all"],
+)  # fmt: skip
+def test_the_doctor_tries_the_compiler(
+    monkeypatch: pytest.MonkeyPatch, cache_folder: Path, tmp_path: Path, script: str, words: str
+) -> None:
+    broken = tmp_path / "broken"
+    broken.write_text(f"#!/bin/sh\n{script}\n")
+    broken.chmod(0o755)
+    monkeypatch.setenv("CXX", str(broken))
+    assert re.search(words, plait("doctor", code=1).stdout, re.MULTILINE)
+
+
+def test_the_doctor_names_the_compiler_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    assert "--  no C++ compiler was found (tried: no-such-compiler): " in plait("doctor", code=1).stdout
+
+
 def test_the_doctor_says_what_to_do_about_packages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "version", lambda name: "2.1.0")
     shown = plait("doctor", code=1).stdout
