@@ -83,24 +83,15 @@ class Unusable(Exception):
 
 def tried(folder: Path, arguments: Sequence[str], seconds: float = SECONDS) -> Verdict:
     """Run pytest in a folder, up to the first failure. Raises Unusable where pytest could not run the tests."""
-<<<<<<< HEAD
     options = "-x -v --tb=no -rN -p no:cacheprovider".split()
     command = [sys.executable, "-m", "pytest", *options, *arguments]
-=======
-    command = [sys.executable, "-m", "pytest", "-x", "-v", "--tb=no", "-rN", "-p", "no:cacheprovider", *arguments]
->>>>>>> d057b49 (wip)
     paths = (str(folder.parent), os.environ.get("PYTHONPATH", ""))
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), "COLUMNS": "500"}
     start = time.monotonic()
     with tempfile.TemporaryFile("w+", encoding="utf-8") as output:
-<<<<<<< HEAD
         process = subprocess.Popen(
             command, cwd=folder, env=environment, stdout=output, stderr=output, start_new_session=True
         )
-=======
-        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=output, stderr=subprocess.STDOUT,
-                                   start_new_session=True)  # fmt: skip
->>>>>>> d057b49 (wip)
         try:
             status: int | None = process.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -112,12 +103,8 @@ def tried(folder: Path, arguments: Sequence[str], seconds: float = SECONDS) -> V
     return Verdict(noticed(status, text), time.monotonic() - start)
 
 
-<<<<<<< HEAD
 ENDS = "FAILED|ERROR|PASSED|SKIPPED|XFAIL|XPASS|Fatal Python error"
 ALONE = re.compile(rf"^(tests/.+?)(?: +({ENDS})\b.*| *)$", re.MULTILINE)
-=======
-ALONE = re.compile(r"^(tests/.+?)(?: +(FAILED|ERROR|PASSED|SKIPPED|XFAIL|XPASS)\b.*)?$", re.MULTILINE)
->>>>>>> d057b49 (wip)
 WORKERS = re.compile(r"^\[gw\d+\] +\[ *\d+%\] (FAILED|ERROR) (tests/.+?) *$", re.MULTILINE)
 """The lines of `pytest -v`, in one process and in several."""
 
@@ -189,13 +176,9 @@ def rows(text: str) -> dict[str, list[str]]:
     table, mark, _ = rest.partition(END)
     if not mark:
         raise ValueError(f"no table stands between `{BEGIN}` and `{END}`")
-<<<<<<< HEAD
     cells = (
         [cell.strip() for cell in line.strip("|").split(" | ")] for line in table.splitlines() if "|" in line
     )
-=======
-    cells = ([cell.strip() for cell in line.strip("|").split(" | ")] for line in table.splitlines() if "|" in line)
->>>>>>> d057b49 (wip)
     return {row[0].strip("` "): row for row in cells if row[0].strip("` ") not in (HEAD[0], "---")}
 
 
@@ -224,13 +207,9 @@ def page(text: str, table: Sequence[Breakage], found: Rows) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """0 where every breakage that was asked for is caught or a named exception."""
     parser = argparse.ArgumentParser(prog="python -m tests.mutations", description="Check the checks.")
-<<<<<<< HEAD
     parser.add_argument(
         "names", nargs="*", help="breakages of tests/breakages/*.toml; all of them by default"
     )
-=======
-    parser.add_argument("names", nargs="*", help="breakages of tests/breakages/*.toml; all of them by default")
->>>>>>> d057b49 (wip)
     parser.add_argument("--list", action="store_true", help="only say which there are")
     given = parser.parse_args(arguments)
     table = breakages()
@@ -243,13 +222,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     missed = 0
     with clone() as folder:
-<<<<<<< HEAD
         sound = tried(
             folder, list(dict.fromkeys(test for each in wanted for test in each.tests)), ALL_SECONDS
         )
-=======
-        sound = tried(folder, list(dict.fromkeys(test for each in wanted for test in each.tests)), ALL_SECONDS)
->>>>>>> d057b49 (wip)
         if sound.caught:
             raise Unusable(f"without any breakage, {sound.caught} fails")
         for breakage in wanted:

@@ -11,12 +11,14 @@ import torch
 from torch import Tensor
 
 import plait
-from agreement import close
+from agreement import agree, close, run_on
 from plait.backends import compiled as calls
 from plait.backends.compiled import Compiled
 from plait.backends.cpp import build as cpp_build
+from plait.backends.executable import Call
 from plait.compiler.derive import gradient
 from plait.compiler.interpret import interpret
+from plait.compiler.residuals import keep
 from plait.compiler.tangent import tangent
 from plait.compiler.target import AVX2
 from tiled import agrees
@@ -122,3 +124,72 @@ def test_all_skips_the_entries_of_a_window_that_are_absent() -> None:
 
 def test_a_kernel_takes_the_first_of_equal_entries() -> None:
     agrees("mixer f(x[h, c]) -> y[h]: int:\n  y = argmax[c](floor(x))\n", {"x": (6, 23)})
+
+
+def test_a_fallback_that_may_be_absent_is_there_where_either_side_is() -> None:
+    text = "mixer f(x[h, c]) -> y[h, c]:\n  y = (x[h+3] otherwise x[h-3]) * 2 otherwise 7.0\n"
+    agrees(text, {"x": (5, 9)})
+
+
+def test_a_sum_over_an_empty_batch_is_absent_in_a_kernel_too() -> None:
+    agrees("mixer f(x[..., h]) -> y[h]:\n  y = sum[...](x) otherwise 5.0\n", {"x": (0, 3)}, batch=1)
+
+
+def test_channels_of_a_stream_that_are_absent_are_left_out() -> None:
+    text = """mixer f(q[t, d], k[t, d], v[t]) -> o[t]:
+  like s: t
+  o = sum[s](tanh(sum[d](q * k[t: s, d: d+1])) * v[t: s]) otherwise 0
+"""
+    agrees(text, {"q": (9, 4), "k": (9, 4), "v": (9,)})
+
+
+ATTENTION = """mixer f(q[t, d], k[t, d], v[t, e]) -> o[t, e]:
+  like s: t
+  o = sum[s](softmax[s](sum[d](q * k[t: s])) * v[t: s])
+"""
+
+
+def test_a_result_that_is_rounded_is_not_what_the_gradient_reads() -> None:
+    program = plait.parse(ATTENTION).program()
+    assert any(each.result == "o" for each in keep(program, "auto")[1])
+    assert not any(each.result == "o" for each in keep(program, "auto", rounded=True)[1])
+
+
+def test_queries_that_may_see_nothing_keep_nothing() -> None:
+    program = plait.parse(
+        ATTENTION.replace("softmax[s]", "softmax[s | s < t]")[:-1] + " otherwise 0\n"
+    ).program()
+    assert not keep(program, "auto")[1]
+
+
+def test_sums_that_see_other_keys_are_two_kernels() -> None:
+    text = """mixer f(q[t, d], k[t, d], v[t]) -> a[t], b[t]:
+  like s: t
+  p = sum[d](q * k[t: s])
+  a = sum[s](when(s <= t, tanh(p) * v[t: s])) otherwise 0
+  b = sum[s](when(s >= t, exp(p) * v[t: s])) otherwise 0
+"""
+    assert len(agrees(text, {"q": (9, 4), "k": (9, 4), "v": (9,)})) == 2
+
+
+@pytest.mark.parametrize("length", [1, 7, 67])
+def test_nothing_is_stored_beyond_the_end_of_a_run(length: int) -> None:
+    compiled = Compiled(plait.parse(DOUBLED).program(), "cpp")
+    x, memory = torch.ones(length), torch.full((length + 64,), 7.0)
+    compiled.run({"x": x})
+    prepared = compiled.last
+    assert prepared is not None
+    (step,) = prepared.executable.steps
+    assert isinstance(step, Call)
+    step.built([x if name == "x" else memory[:length] for name in step.tensors], prepared.numbers[0])
+    assert memory.tolist() == [2.0] * length + [7.0] * 64
+
+
+@pytest.mark.parametrize("real", [torch.float32, torch.float64], ids=str)
+def test_channels_last_memory_is_read_by_transposes(real: torch.dtype) -> None:
+    """More channels than a vector has lanes, and more tokens."""
+    program = plait.parse("mixer f(x[t, c]) -> y[t, o]:\n  param m[o, c]\n  y = sum[c](m * x)\n").program(
+        o=5, c=19
+    )
+    tensors = {"x": torch.randn(45, 19, dtype=real), "m": torch.randn(5, 19, dtype=real)}
+    agree(run_on("cpp", program, tensors), program, tensors, real)
