@@ -124,7 +124,8 @@ def _shaped(
     program = runner.program
     batch, sizes = _bound(program, shapes)
     backend = "triton" if runner.backend == "triton" else "cpp"
-    return runner.assembler(batch, backend, uniform(program, runner.dtype or torch.float32)), sizes, False
+    types = uniform(program, runner.dtype or torch.float32)
+    return runner.assembler_at(batch, backend, types, sizes), sizes, False
 
 
 def _bound(program: Program, shapes: Mapping[str, Sequence[int]]) -> tuple[int, dict[Axis, int]]:

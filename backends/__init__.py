@@ -14,10 +14,12 @@ if TYPE_CHECKING:
     from .precision import Precision
 
 
-def assembler(program: Program, backend: str, precision: Precision, in_order: bool) -> Any:
+def assembler(
+    program: Program, backend: str, precision: Precision, in_order: bool, orders: tuple[int, ...]
+) -> Any:
     """The compiler proper, which a call that finds its kernels in the cache never needs."""
     made = import_module(".assemble", __package__).Assembler
-    return made(program, backend, precision, in_order=in_order)
+    return made(program, backend, precision, in_order=in_order, orders=orders)
 
 
 def reference() -> Any:

@@ -12,7 +12,7 @@ from ..compiler.interpret import evaluate
 from ..compiler.kernel import Kernel, RealType
 from ..compiler.memory import operands_of
 from ..compiler.partial import DTYPES, Partial
-from ..compiler.pipeline import Planned, plan_program, shape_forms, write_kernels
+from ..compiler.pipeline import Planned, order_costs, plan_program, shape_forms, write_kernels
 from ..compiler.plan import Group, Stored
 from ..compiler.schedule import GPU_WINDOWS, Schedule, StreamSchedule, cpu_tiles, gpu_tiles
 from ..compiler.target import CpuTarget, this_cpu
@@ -101,7 +101,8 @@ def _tensors(stored: Stored, value: Partial, real: torch.dtype) -> dict[str, Ten
 class Assembler:
     """One program with explicit batch axes, for one backend and precision. `schedule` and `tune` stand in
     for the numbers of the machine, and for how a backend builds a kernel, where somebody tries others.
-    `in_order`: reference operations add in an order that is the same at every call."""
+    `in_order`: reference operations add in an order that is the same at every call. `orders` are answers to
+    `order_costs`: without any, sums of products are as they are written."""
 
     program: Program
     backend: str
@@ -110,17 +111,22 @@ class Assembler:
     schedule: Schedule | None = None
     tune: Callable[[Kernel], Built] | None = None
     in_order: bool = False
+    orders: tuple[int, ...] = ()
     _planned: Planned | None = field(default=None, repr=False)
     _rounded: dict[str, RealType] = field(default_factory=dict[str, "RealType"], repr=False)
 
     @property
     def planned(self) -> Planned:
         if self._planned is None:
-            self._planned = plan_program(self.program, outputs=self.backend == "cpp")
+            self._planned = plan_program(self.program, outputs=self.backend == "cpp", orders=self.orders)
         return self._planned
 
     def shape_forms(self) -> tuple[Form, ...]:
         return tuple(ground(form) for form in shape_forms(self.planned))
+
+    def order_costs(self) -> tuple[tuple[Form, ...], ...]:
+        """What each order of each sum of products costs."""
+        return tuple(tuple(map(ground, costs)) for costs in order_costs(self.program))
 
     @staticmethod
     def evaluate(forms: tuple[Form, ...], sizes: Mapping[Axis, int]) -> tuple[int, ...]:

@@ -28,12 +28,12 @@ from ..dsl.mistakes import (
 )
 from ..dsl.ops import Kind
 from ..dsl.position import place_of_call
-from ..dsl.program import BATCH, Axis, Declaration, Form, Program
+from ..dsl.program import BATCH, Axis, Declaration, Program
 from ..dsl.size_forms import Sizes, axis_range, evaluate_size
 from ..dsl.sizes import Binder, expand_batch
 from . import assembler, reference
 from .cache import COMPILING, digest, machine_digest, optimisation, read_index, sources_digest, write_index
-from .executable import Call, Executable, magnitude, unpack
+from .executable import Call, Executable, Shapes, magnitude, unpack
 from .pages import fresh
 from .precision import (
     NARROW,
@@ -69,15 +69,8 @@ class Prepared:
     shapes: dict[str, list[int]]
     numbers: list[list[int]]
     device: torch.device
-    request: tuple[int, BackendName, Precision]
+    request: tuple[int, BackendName, Precision, tuple[int, ...]]
     indices: tuple[tuple[Declaration, range], ...]
-
-
-@dataclass(slots=True)
-class Shapes:
-    """An entry of the index: the sizes that shape the code of a program."""
-
-    forms: tuple[Form, ...]
 
 
 @dataclass(slots=True)
@@ -266,7 +259,7 @@ class Compiled:
                 f"compiled for {self.dtype}, and the tensors are {common}", notes=[shown, *called()]
             )
         made = result_reals(self.program, found, common, self.like)
-        return found, made | {name: torch.float32 for name in self.wide if made[name] in NARROW}
+        return found, made | {name: torch.float32 for name in self.wide if made.get(name) in NARROW}
 
     # --- preparing
 
@@ -282,7 +275,7 @@ class Compiled:
         assert isinstance(batch, tuple)
         sizes = {axis: extent for axis, extent in found.items() if isinstance(extent, int)}
         sizes |= {Axis(f"..{i}"): extent for i, extent in enumerate(batch)}
-        executable = self._executable(len(batch), backend, types, sizes)
+        executable, orders = self._executable(len(batch), backend, types, sizes)
         values = executable.measure(sizes)
         shapes = {slot.name: [values[form] for form in slot.shape] for slot in executable.slots}
         numbers = [
@@ -297,7 +290,7 @@ class Compiled:
             shapes,
             numbers,
             _device(tensors),
-            (len(batch), backend, types),
+            (len(batch), backend, types, orders),
             indices,
         )
 
@@ -312,37 +305,65 @@ class Compiled:
                 raise
         return found
 
-    def assembler(self, batch: int, backend: BackendName, types: Precision) -> Assembler:
-        """The planned program with `batch` batch dimensions."""
-        key = (batch, backend, types)
+    def assembler(
+        self, batch: int, backend: BackendName, types: Precision, orders: tuple[int, ...] = ()
+    ) -> Assembler:
+        """The planned program with `batch` batch dimensions, its sums of products in these orders."""
+        key = (batch, backend, types, orders)
         if key not in self._assemblers:
             program = expand_batch(self.program, batch)
-            self._assemblers[key] = assembler(program, backend, types, self.deterministic)
+            self._assemblers[key] = assembler(program, backend, types, self.deterministic, orders)
         return self._assemblers[key]
+
+    def assembler_at(
+        self, batch: int, backend: BackendName, types: Precision, sizes: Mapping[Axis, int]
+    ) -> Assembler:
+        """The planned program of a call of these sizes."""
+        costs = self.assembler(batch, backend, types).order_costs()
+        return self.assembler(batch, backend, types, Shapes((), costs).orders(sizes))
 
     def _executable(
         self, batch: int, backend: BackendName, types: Precision, sizes: Mapping[Axis, int]
-    ) -> Executable:
-        """From memory, from the index, or by compiling."""
+    ) -> tuple[Executable, tuple[int, ...]]:
+        """From memory, from the index, or by compiling; with the orders of its sums."""
         self._text = self._text or canonical(self.program)
         most = magnitude(sizes)
         asked = (self._text, str(batch), backend, repr(types), str(most))
         place = digest(*asked, sources_digest(), machine_digest(), optimisation())
-        shapes = self._shapes.get(place) or read_index(place, Shapes)
-        if shapes is None:
-            shapes = Shapes(self.assembler(batch, backend, types).shape_forms())
-            write_index(place, shapes)
-        self._shapes[place] = shapes
+        orders: tuple[int, ...] = ()
+        shapes = self._shape(place, batch, backend, types, None)
+        if shapes.costs:
+            orders = shapes.orders(sizes)
+            place = digest(place, repr(orders))
+            shapes = self._shape(place, batch, backend, types, orders)
         known = tuple(evaluate_size(form, sizes) for form in shapes.forms)
         key = digest(place, repr(known))
         executable = self._executables.get(key) or read_index(key, Executable)
         if executable is None:
-            executable = self.assembler(batch, backend, types).executable(sizes, most)
+            executable = self.assembler(batch, backend, types, orders).executable(sizes, most)
             self._report(executable)
             if executable.portable:
                 write_index(key, executable)
         self._executables[key] = executable
-        return executable
+        return executable, orders
+
+    def _shape(
+        self,
+        place: str,
+        batch: int,
+        backend: BackendName,
+        types: Precision,
+        orders: tuple[int, ...] | None,
+    ) -> Shapes:
+        """The entry of the index at a place, made where it lacks; `orders` are None before they are known."""
+        shapes = self._shapes.get(place) or read_index(place, Shapes)
+        if shapes is None:
+            made = self.assembler(batch, backend, types, orders or ())
+            costs = made.order_costs() if orders is None else ()
+            shapes = Shapes(() if costs else made.shape_forms(), costs)
+            write_index(place, shapes)
+        self._shapes[place] = shapes
+        return shapes
 
     def _report(self, executable: Executable) -> None:
         """Say, or refuse, what runs without a kernel."""

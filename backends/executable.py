@@ -13,7 +13,7 @@ from torch import Tensor
 from ..dsl.build import size
 from ..dsl.ops import Kind
 from ..dsl.program import Axis, Const, Form, Item, Map, Size, walk
-from ..dsl.size_forms import Tape, record, size_operands
+from ..dsl.size_forms import Tape, evaluate_size, record, size_operands
 from .precision import dtype_of
 
 LARGE, HUGE, ENDLESS = 8192, 2**28, 2**62
@@ -132,6 +132,23 @@ class Executable:
             self.places = dict(zip(forms, self.tape.results, strict=True))
         values = self.tape.run([sizes[axis] for axis in self.tape.axes])
         return {form: int(values[place]) for form, place in self.places.items()}  # pyright: ignore[reportArgumentType]
+
+
+@dataclass(slots=True)
+class Shapes:
+    """An entry of the index: the sizes that shape the code of a program, or, where its sums of products have
+    several orders, what these cost: the cheapest at the sizes of a call have an entry of their own."""
+
+    forms: tuple[Form, ...]
+    costs: tuple[tuple[Form, ...], ...] = ()
+
+    def orders(self, sizes: Mapping[Axis, int]) -> tuple[int, ...]:
+        """The place of the cheapest order of each sum, the first of equals."""
+        return tuple(_cheapest([evaluate_size(each, sizes) for each in costs]) for costs in self.costs)
+
+
+def _cheapest(costs: Sequence[int]) -> int:
+    return min(range(len(costs)), key=costs.__getitem__)
 
 
 def _forms(each: Slot | Call | Operation) -> tuple[Form, ...]:

@@ -67,6 +67,7 @@ def explain(
     for each in notes:
         lines.append(f"  {each.title}")
         lines += [_wrapped(what, words) for what, words in each.lines]
+    lines += [f"  rewritten: {each}" for each in planned.rewritten]
     lines += _edges(plan)
     lines += [f"  {remark}" for remark in remarks]
     return Report("\n".join(lines), drawn=Page(planned, tuple(notes), sizes))

@@ -8,7 +8,7 @@ the result of every step, and `verify` runs the checker of each step's output.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from torch.fx import GraphModule
@@ -24,6 +24,7 @@ from .fuse import Fusion
 from .join import join
 from .kernel import RealType
 from .loops import loops_kernel
+from .order import choices, ordered
 from .outlets import under_own_names
 from .plan import Group, Plan, Stored
 from .schedule import Schedule
@@ -48,6 +49,8 @@ class State:
     program: Program
     resident: bool
     outputs: bool
+    orders: Sequence[int] = ()
+    rewritten: tuple[str, ...] = ()
     graph: GraphModule | None = None
     plan: Plan | None = None
     matches: dict[Form, Attention | StreamedSum] = field(default_factory=dict[Form, Attention | StreamedSum])
@@ -56,6 +59,13 @@ class State:
 
 def _simplify(state: State) -> object:
     state.program = simplify(state.program)
+    return state.program
+
+
+def _order(state: State) -> object:
+    if state.orders:
+        state.program, words = ordered(state.program, state.orders)
+        state.rewritten += words
     return state.program
 
 
@@ -114,6 +124,7 @@ class Step:
 
 STEPS: tuple[Step, ...] = (
     Step("simplify", _simplify),
+    Step("order", _order),
     Step("count", _count),
     Step("split", _split),
     Step("name", _name),
@@ -134,6 +145,8 @@ class Planned:
     matches: Mapping[Form, Attention | StreamedSum]
     resident: bool
     total: Totality
+    rewritten: tuple[str, ...] = ()
+    """What was made of the program before it was planned, in words."""
 
     @property
     def shape_axes(self) -> tuple[Axis, ...]:
@@ -159,13 +172,14 @@ def plan_program(
     *,
     resident: bool = True,
     outputs: bool = True,
+    orders: Sequence[int] = (),
     dump: Dump | None = None,
     verify: bool = False,
 ) -> Planned:
     """Run the steps. `resident`: the machine's tiles keep axes of fixed size whole; `outputs`: they run
-    the outputs of a contraction past them. Raises PlaitError for the user's mistakes, CompilerFault
-    for ours."""
-    state = State(program, resident, outputs)
+    the outputs of a contraction past them; `orders`: the answers to `order_costs`. Raises PlaitError for
+    the user's mistakes, CompilerFault for ours."""
+    state = State(program, resident, outputs, orders)
     for step in STEPS:
         try:
             made = step.run(state)
@@ -180,7 +194,15 @@ def plan_program(
     assert state.graph is not None
     assert state.plan is not None
     assert state.total is not None
-    return Planned(state.program, state.graph, state.plan, state.matches, resident, state.total)
+    return Planned(
+        state.program, state.graph, state.plan, state.matches, resident, state.total, state.rewritten
+    )
+
+
+def order_costs(program: Program) -> tuple[tuple[Form, ...], ...]:
+    """Of each sum of products that has several orders, what they cost, as forms of sizes: the least at the
+    sizes of a call is its answer in `orders`. The program's batch is explicit."""
+    return tuple(each.costs for each in choices(simplify(program)))
 
 
 def write_kernels(
