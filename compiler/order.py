@@ -134,8 +134,11 @@ def ordered(program: Program, chosen: Sequence[int]) -> tuple[Program, tuple[str
 
 def is_sum(form: Form) -> bool:
     """Whether a form is a plain sum of reals."""
-    plain = isinstance(form, Reduce) and form.op == "sum" and form.kind == "real" and len(form.pieces) == 1
-    return plain and BATCH not in form.pieces[0].value.axes
+    match form:
+        case Reduce(op="sum", pieces=(Piece(value=value),)):
+            return form.kind == "real" and BATCH not in value.axes
+        case _:
+            return False
 
 
 # --- the network of a sum
