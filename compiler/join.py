@@ -1,6 +1,7 @@
 """Groups that one kernel computes together: what streams past the same queries streams once.
 
-    a softmax sum and the log-sum-exp of its scores      the running maximum and sum are there anyway
+    a softmax sum and the log-sum-exp of its scores      the running maximum and sum are there anyway; so is
+                                                         whether a query saw any key
     sums past the same keys with a contraction in common      dk and dv of attention, which both need p
 
 A group is joined only where nothing between the two waits for one and is waited for by the other, and a sum
@@ -13,7 +14,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from ..dsl.program import Form, children, walk
+from ..dsl.build import present
+from ..dsl.program import Const, Form, Otherwise, children, walk
 from .attention_family import Attention
 from .graphs import condense, topological_order
 from .plan import Group, Plan
@@ -38,11 +40,12 @@ class Joiner:
 
     plan: Plan
     matches: Matches
+    roots: frozenset[Form]
     leader: dict[str, str]
     edges: list[tuple[str, str]]
 
     def __init__(self, plan: Plan, matches: Matches) -> None:
-        self.plan, self.matches = plan, matches
+        self.plan, self.matches, self.roots = plan, matches, frozenset(plan.program.roots)
         self.leader = {group.result.name: group.result.name for group in plan.groups}
         names = {form: stored.name for form, stored in plan.stored.items()}
         self.edges = [(a, group.result.name) for group in plan.groups for a in _reads(group, names)]
@@ -52,16 +55,14 @@ class Joiner:
         names = (one.result.name, other.result.name)
         if any(self.leader[name] != name or name in self._led() for name in names[1:]):
             return False
-        if self.leader[names[0]] != names[0] or other.result.presence:
+        if self.leader[names[0]] != names[0]:
             return False
         mine, others = self.matches.get(one.result.form), self.matches.get(other.result.form)
         match mine, others:
             case Attention(), _:
-                return other.result.form == mine.normaliser and set(mine.normaliser.axes) == {
-                    *mine.batch,
-                    *mine.lanes,
-                }
-            case StreamedSum(), StreamedSum():
+                own = set(mine.normaliser.axes) == {*mine.batch, *mine.lanes}
+                return own and _of_normaliser(other.result.form, mine.normaliser)
+            case StreamedSum(), StreamedSum() if not other.result.presence:
                 return _same_stream(mine, others) and not self._waits(*names)
             case _:
                 return False
@@ -89,9 +90,25 @@ class Joiner:
         groups = {group.result.name: group for group in self.plan.groups}
         made: list[Group] = []
         for name in self._order() or ():
-            led = (groups[other].result for other, leader in self.leader.items() if leader == name != other)
-            made.append(replace(groups[name], also=tuple(led)))
+            led = [other for other, leader in self.leader.items() if leader == name != other]
+            results = tuple(groups[other].result for other in led if self._asked(other))
+            made.append(replace(groups[name], also=results))
         return replace(self.plan, groups=tuple(made))
+
+    def _asked(self, name: str) -> bool:
+        """Whether a value that another kernel computes on its way is a result, or is read elsewhere."""
+        roots = {each.name for form, each in self.plan.stored.items() if form in self.roots}
+        readers = (b for a, b in self.edges if a == name)
+        return name in roots or any(self.leader[each] != self.leader[name] for each in readers)
+
+
+def _of_normaliser(form: Form, normaliser: Form) -> bool:
+    """Whether a value is the normaliser, with a number where that is absent, or whether it is present."""
+    match form:
+        case Otherwise(value=value, fallback=Const()):
+            return value == normaliser
+        case _:
+            return form in (normaliser, present(normaliser))
 
 
 def _same_stream(one: StreamedSum, other: StreamedSum) -> bool:

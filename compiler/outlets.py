@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ..dsl.build import low, size
-from ..dsl.program import At, Axis, Coordinate, Form, Leaf, Output, Program
+from ..dsl.program import At, Axis, Const, Coordinate, Form, Leaf, Otherwise, Output, Program
 
 
 def under_own_names(program: Program) -> Program:
@@ -19,7 +19,13 @@ def under_own_names(program: Program) -> Program:
 
 
 def _plain(output: Output) -> Output:
-    form = output.value
+    """x[{s: t}] -> x, also under `otherwise` a number."""
+    form, outer = output.value, None
+    match output.value:
+        case Otherwise(value=inner, fallback=Const()) as outer:
+            form = inner
+        case _:
+            pass
     if not isinstance(form, At) or isinstance(form.value, Leaf):
         return output
     names: dict[Axis, Axis] = {}
@@ -31,7 +37,8 @@ def _plain(output: Output) -> Output:
     if set(own) & set(names):
         return output
     items = tuple(tuple(names.get(axis, axis) for axis in item) for item in output.items)
-    return replace(output, value=form.value, items=items)
+    value = form.value if outer is None else replace(outer, value=form.value)
+    return replace(output, value=value, items=items)
 
 
 def _range(axis: Axis) -> tuple[Form, Form]:

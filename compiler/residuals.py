@@ -9,8 +9,10 @@ axes is taken in the other order (language.md section 4: reorder reductions, pul
 
     sum[m](p * sum[e](g * v)) = sum[e](g * sum[m](p * v)) = sum[e](g * o)
 
-Only values that are present everywhere are kept. The gradient in these terms takes what is kept for
-constants, so it is never derived again: second derivatives start from the gradient of the inputs.
+What streams give is kept also where it may be absent (a query without a key): as its value with `otherwise 0`,
+beside a bool that says where it is. Other values are kept where they are present everywhere. The gradient in
+these terms takes what is kept for constants, so it is never derived again: second derivatives start from the
+gradient of the inputs.
 """
 
 from __future__ import annotations
@@ -19,7 +21,22 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from ..dsl.program import BATCH, Declaration, Form, Leaf, Map, Output, Piece, Program, Reduce, walk
+from ..dsl.build import present
+from ..dsl.program import (
+    BATCH,
+    Const,
+    Declaration,
+    Form,
+    Leaf,
+    Map,
+    Otherwise,
+    Output,
+    Piece,
+    Program,
+    Reduce,
+    When,
+    walk,
+)
 from .attention_family import Attention, match_attention
 from .conditions import Conditions, optional_leaves
 from .contraction import factors_of
@@ -33,11 +50,19 @@ Recompute = Literal["auto", "all", "none"]
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A value that a call keeps: the result that holds it, and the input by which the gradient takes it."""
+    """A value that a call keeps: the result that holds it, and the input by which the gradient takes it; and
+    the input that says where it is present, None where that is everywhere."""
 
     form: Form
     result: str
     declaration: Declaration
+    there: Leaf | None = None
+
+    @property
+    def read(self) -> Form:
+        """What stands for the value in the gradient."""
+        leaf = self.declaration.leaf
+        return leaf if self.there is None else When(self.there, leaf)
 
 
 def keep(
@@ -49,22 +74,56 @@ def keep(
     if recompute == "all":
         return program, ()
     total = Totality(program)
-    wanted = dict.fromkeys(form for form in _streamed(program) if total.of(form))
+    wanted = dict.fromkeys(_streamed(program))
     if recompute == "none" and reverse is not None:
         read = {form for form in reverse.forms if isinstance(form, Reduce) and _varies(form)}
         wanted |= dict.fromkeys(form for form in program.forms if form in read and total.of(form))
-    outputs = {each.value: each for each in reversed(program.outputs)}
-    kept: list[Kept] = []
-    added: list[Output] = []
+    keeper = Keeper(program, rounded)
     for form in wanted:
-        output = None if rounded else outputs.get(form)
-        if output is None:
-            output = Output(f"kept.{len(added)}", form, tuple((axis,) for axis in form.axes))
-            added.append(output)
-        kept.append(Kept(form, output.name, _declaration(output)))
-    if not added:
-        return program, tuple(kept)
-    return replace(program, outputs=(*program.outputs, *added)), tuple(kept)
+        keeper.keep(form, total.of(form))
+    if not keeper.added:
+        return program, tuple(keeper.kept)
+    return replace(program, outputs=(*program.outputs, *keeper.added)), tuple(keeper.kept)
+
+
+class Keeper:
+    """Results for values that are kept, where the program has none; not its own, if those are `rounded`."""
+
+    def __init__(self, program: Program, rounded: bool) -> None:
+        self.outputs = {} if rounded else {each.value: each for each in reversed(program.outputs)}
+        self.conditions = Conditions(optional_leaves(program))
+        self.presences: dict[object, Leaf] = {}
+        self.kept: list[Kept] = []
+        self.added: list[Output] = []
+
+    def keep(self, form: Form, total: bool) -> None:
+        there = None if total else self.presence(form)
+        output = self.output(form if total else self.zeroed(form))
+        self.kept.append(Kept(form, output.name, _declaration(output), there))
+
+    def presence(self, form: Form) -> Leaf:
+        """Where the form is present, kept once for all forms that are so at the same places."""
+        where = frozenset(self.conditions.of(form))
+        if where not in self.presences:
+            output = self.output(present(form))
+            declaration = _declaration(output)
+            self.kept.append(Kept(output.value, output.name, declaration))
+            self.presences[where] = declaration.leaf
+        return self.presences[where]
+
+    def zeroed(self, form: Form) -> Form:
+        """The value with `otherwise 0`, as a result has it if one does."""
+        zeros = (Const(zero) for zero in (0, 0.0))
+        made = [Otherwise(form, zero) for zero in zeros]
+        return next((each for each in made if each in self.outputs), made[-1])
+
+    def output(self, value: Form) -> Output:
+        found = self.outputs.get(value)
+        if found is None:
+            found = Output(f"kept.{len(self.added)}", value, tuple((axis,) for axis in value.axes))
+            self.added.append(found)
+            self.outputs[value] = found
+        return found
 
 
 def _declaration(output: Output) -> Declaration:
@@ -93,12 +152,14 @@ def _varies(form: Form) -> bool:
 
 def from_kept(reverse: Program, kept: tuple[Kept, ...]) -> Program:
     """A gradient that reads what is kept, as inputs after its own."""
-    known = {_key(each.form): each.form for each in kept if isinstance(each.form, Reduce)}
-    rule = Reordered({key: form for key, form in known.items() if key is not None})
+    known = {_key(each.form): each for each in kept if isinstance(each.form, Reduce)}
+    rule = Reordered({key: each for key, each in known.items() if key is not None})
     conditions = Conditions(optional_leaves(reverse))
     made = rewrite_program(reverse, Rewriter({Reduce: (rule,)}, conditions))
-    leaves: dict[Form, Form] = {each.form: each.declaration.leaf for each in kept}
+    leaves = {each.form: each.read for each in kept}
     made = rewrite_program(made, lambda form: substitute(form, leaves))
+    implied = Implied({each.there: each.form for each in kept if each.there is not None})
+    made = rewrite_program(made, Rewriter({Map: (implied,)}, conditions))
     read = {form for form in made.forms if isinstance(form, Leaf)}
     inputs = tuple(each.declaration for each in kept if each.declaration.leaf in read)
     names = tuple((name, form) for name, form in made.names if form not in read)
@@ -120,9 +181,11 @@ def _key(form: Form) -> Known | None:
 
 @dataclass(frozen=True, slots=True)
 class Reordered:
-    """sum[m](p * sum[e](g * v)) -> sum[e](g * o), where o = sum[m](p * v) is known."""
+    """sum[m](p * sum[e](g * v)) -> sum[e](g * o), where o = sum[m](p * v) is known.
 
-    known: Mapping[Known, Form]
+    Where o may be absent it is read as 0, and the sum is there where o is: when(there, sum[e](g * o))."""
+
+    known: Mapping[Known, Kept]
 
     def __call__(self, form: Form, conditions: Conditions) -> Form | None:
         if not isinstance(form, Reduce) or form.op != "sum" or len(form.pieces) != 1:
@@ -150,10 +213,34 @@ class Reordered:
         if not fixed or BATCH in free or any(set(each.axes) & free for each in others):
             return None
         factors = (*others, *moved)
-        form = self.known.get((frozenset(factors), frozenset(outer.axes)))
-        if form is None or len(set(factors)) != len(factors) or not free <= set(form.axes):
+        found = self.known.get((frozenset(factors), frozenset(outer.axes)))
+        if found is None or len(set(factors)) != len(factors) or not free <= set(found.form.axes):
             return None
-        product = form
+        product: Form = found.declaration.leaf
         for each in fixed:
             product = Map("mul", (each, product))
-        return Reduce("sum", (Piece(product, inner.axes),))
+        made = Reduce("sum", (Piece(product, inner.axes),))
+        return made if found.there is None else When(found.there, made)
+
+
+@dataclass(frozen=True, slots=True)
+class Implied:
+    """f(x, when(there, y)) -> f(x, y), where x is present only where the kept value is that `there` is of.
+
+    A score that is seen says that its query sees some."""
+
+    kept: Mapping[Leaf, Form]
+
+    def __call__(self, form: Form, conditions: Conditions) -> Form | None:
+        if not isinstance(form, Map):
+            return None
+        for i, each in enumerate(form.args):
+            match each:
+                case When(predicate=Leaf() as there, value=inner) if there in self.kept:
+                    others = (other for j, other in enumerate(form.args) if j != i)
+                    given = tuple(known for other in others for known in conditions.of(other))
+                    if conditions.implies(given, conditions.of(self.kept[there])):
+                        return replace(form, args=(*form.args[:i], inner, *form.args[i + 1 :]))
+                case _:
+                    pass
+        return None

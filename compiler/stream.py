@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from ..dsl.program import Axis, Coordinate, Form
+from ..dsl.program import Axis, Form
 from .attention_family import Attention, Domain
 from .kernel import Carry, Let, Operand, RealType
 from .kernel_builder import INF, Builder, Tile
@@ -38,7 +38,7 @@ def stream_kernel(
     also: tuple[Stored, ...] = (),
 ) -> Written:
     """The kernel of a group whose result is the root of `match` or pointwise in it. `also` may be its
-    normaliser, where that is total."""
+    normaliser, and what is pointwise in that."""
     own = {result.form, *(each.form for each in also)}
     others = {form: each for form, each in stored.items() if form not in own}
     return Streaming(name, result, match, Lowering(Builder(real), known, others), schedule, also).write()
@@ -46,11 +46,13 @@ def stream_kernel(
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """What is known after some domains; `seen` has one entry a term of the result."""
+    """What is known after some domains; `seen` has one entry a term of the result, and `some` says whether
+    there was any score, True where nobody asks."""
 
     top: Operand
     norm: Operand
     acc: Operand
+    some: Operand
     seen: tuple[Operand, ...]
 
 
@@ -84,13 +86,14 @@ class Streaming(KeyStream[Attention]):
 
     def stream(self, inside: Operand) -> None:
         match = self.match
-        running = Running(-INF, 0.0, 0.0, (False,) * len(match.lenient))
+        asked = any(each.presence or each.form != match.normaliser for each in self.also)
+        running = Running(-INF, 0.0, 0.0, not asked, (False,) * len(match.lenient))
         # A single entry costs least where the sums are divided anyway.
         for domain in sorted(match.domains, key=lambda each: not each.keys):
             running = self._through(domain, running, inside)
         self.lowering.bind(match.root, self.env, self._finished(running, inside))
         if self.also:
-            self.lowering.bind(match.normaliser, self.env, Tile(self._normaliser(running)))
+            self.lowering.bind(match.normaliser, self.env, Tile(self._normaliser(running), running.some))
 
     def _through(self, domain: Domain, before: Running, inside: Operand) -> Running:
         """The running values after a domain."""
@@ -126,12 +129,14 @@ class Streaming(KeyStream[Attention]):
         seen = [
             builder.carry("seen", own, "bool") if i == term else each for i, each in enumerate(before.seen)
         ]
-        return Running(top, norm, acc, tuple(seen))
+        some = before.some if before.some is True else builder.carry("some", rows, "bool")
+        return Running(top, norm, acc, some, tuple(seen))
 
     def _names(self, running: Running, term: int | None) -> tuple[Operand, ...]:
         """What of the running values a domain moves."""
         seen = () if term is None else (running.seen[term],)
-        return (running.top, running.norm, running.acc, *seen)
+        some = () if running.some is True else (running.some,)
+        return (running.top, running.norm, running.acc, *some, *seen)
 
     # --- the entries of a chunk
 
@@ -180,25 +185,12 @@ class Streaming(KeyStream[Attention]):
         score = builder.dot("score", str(left), str(right), channels, None, None, mask, exposed)
         return Tile(score, builder.both(known, fixed, self._some(asked, held, channels)))
 
-    def _split(self, present: Operand, channels: tuple[str, ...]) -> tuple[Operand, Operand]:
-        """A presence as what differs between channels, and the rest."""
-        parts = self.builder.conjuncts(present)
-        differing = [each for each in parts if set(self.builder.axes((each,))) & set(channels)]
-        return self.builder.both(*differing), self.builder.both(*(e for e in parts if e not in differing))
-
     def _some(self, asked: Operand, held: Operand, channels: tuple[str, ...]) -> Operand:
         """Whether some channel of both sides exists."""
         if asked is True or held is True:
             one = held if asked is True else asked
             return True if one is True else self.builder.fold_axes("any", one, channels, "bool", "some")
         return self._together(held, asked, channels)
-
-    def _together(self, left: Operand, right: Operand, over: tuple[str, ...]) -> Operand:
-        """Whether two marks are true at once anywhere: as numbers they have a product."""
-        builder = self.builder
-        one, other = (builder.let("select", each, 1.0, 0.0, kind="real") for each in (left, right))
-        products = builder.dot("products", str(one), str(other), over, None, None)
-        return builder.let("gt", products, 0.0, kind="bool")
 
     # --- online softmax
 
@@ -220,6 +212,10 @@ class Streaming(KeyStream[Attention]):
         weight = let("exp", self._scaled(let("sub", shown, base)), wish="weight")
         more = let("add", let("mul", before.norm, shrink), self._folded("sum", weight, over, "chunk_norm"))
         after = replace(before, top=high, norm=more)
+        if before.some is not True:
+            scored = builder.both(met.visible, met.there)
+            some = builder.let("or", before.some, self._met(scored, over) if over else scored, kind="bool")
+            after = replace(after, some=some)
         return self._weighed(met, over, weight, shrink, after, term)
 
     def _unscaled(self, score: Operand) -> Operand:
@@ -277,15 +273,7 @@ class Streaming(KeyStream[Attention]):
     def _differing(self, term: int) -> bool:
         """Whether some values of a term are there at some of their channels only."""
         sides = [each.value_side for each in self.match.domains if each.term == term and each.keys]
-        return any(
-            self.lowering.source(side.form).presence is not None
-            or any(
-                set(index.axes) & set(self.match.outputs) and index != Coordinate(axis)
-                for axis, index in side.indices.items()
-            )
-            for side in sides
-            if side is not None
-        )
+        return any(self._differs(side, self.match.outputs) for side in sides if side is not None)
 
     def _folded(self, op: str, value: Operand, over: tuple[str, ...], wish: str) -> Operand:
         """A fold over the keys of a chunk; the value itself where there are none."""

@@ -129,6 +129,33 @@ def test_a_step_of_attention_is_four_kernels(text: str) -> None:
     assert planned(text, "auto") == ([2, 1, 1, 2], ["stream", "tiles", "sum", "sum"])
 
 
+def test_a_query_without_a_key_says_so() -> None:
+    """Beside the log-sum-exp goes a bool; the gradient needs no other, since a pair that is seen has one."""
+    families = ["stream", "tiles", "sum", "sum", "tiles"]  # the last is the gradient of a mask: zeros
+    assert planned(DOCUMENTS, "auto") == ([3, 1, 1, 2, 1], families)
+    program = parse(PAIRS).program()
+    made, kept = keep(program, "auto")
+    assert [each.value.kind for each in made.outputs] == ["real", "bool", "real"]
+    back = from_kept(gradient(program, ["q", "k", "v"]), kept)
+    assert [each.leaf.name for each in back.inputs[-2:]] == ["kept.1", "kept.o"]
+    families = [each.family for each in plan_program(back, verify=True).plan.groups]
+    assert families == ["tiles", "sum", "sum"]
+
+
+def test_a_score_of_minus_infinity_is_seen() -> None:
+    """A query whose only key scores -inf has a softmax of NaN; one without keys has 0, and no gradient."""
+    program = parse(PAIRS).program()
+    given = tensors({"q": (1, 2, 3), "k": (1, 2, 3), "v": (1, 2, 3), "w": (1, 2, 2), "u": (1, 2)})
+    with torch.no_grad():
+        given["w"].copy_(torch.tensor([[[1.0, 0.0], [0.0, 0.0]]]))
+        given["u"].fill_(-torch.inf)
+    call = plait.compile(program, backend="cpp")
+    out = call(**given)
+    assert out[0, 0].isnan().all() and (out[0, 1] == 0).all()
+    (dq,) = torch.autograd.grad(out.sum(), given["q"])
+    assert dq[0, 0].isnan().all() and (dq[0, 1] == 0).all()
+
+
 def test_a_temperature_takes_no_pass_of_its_own() -> None:
     """One number a query comes with dq, and is summed over the queries."""
     assert planned(TEMPERATURE, "auto") == ([2, 1, 2, 2, 1], ["stream", "tiles", "sum", "sum", "tiles"])
@@ -232,7 +259,7 @@ def test_gradients_do_not_depend_on_what_is_kept(name: str, recompute: str) -> N
             assert torch.allclose(each, expected, rtol=1e-11, atol=1e-12), (shapes, recompute)
 
 
-@pytest.mark.parametrize("name", ["dense", "circular", "causal", "temperature"])
+@pytest.mark.parametrize("name", ["dense", "circular", "causal", "temperature", "pairs"])
 def test_the_same_schedule_in_triton(name: str) -> None:
     """Both programs of a step, under Triton's interpreter."""
     text, cases = SIZES[name]
@@ -246,7 +273,9 @@ def test_the_same_schedule_in_triton(name: str) -> None:
         values = process.call(on_triton.run, str(made), given)
         close(values, interpret(made, given))
         more = given | {"cot.o": torch.ones_like(values["o"])}
-        more |= {each.declaration.leaf.name: values[each.result] for each in kept}
+        taken = {each.leaf.name for each in back.inputs}
+        kept_values = {each.declaration.leaf.name: values[each.result] for each in kept}
+        more |= {name: value for name, value in kept_values.items() if name in taken}
         close(process.call(on_triton.run, str(back), more), interpret(back, more))
     finally:
         process.close()
