@@ -99,7 +99,13 @@ def compile(
 
 
 def program_of(program_or_mixer: Program | Mixer) -> Program:
-    """The program itself, or that of a mixer's defaults."""
+    """The program itself, or that of a mixer's defaults. Raises InvalidArgument."""
+    if not isinstance(program_or_mixer, Program | Mixer):
+        found = type(program_or_mixer).__name__
+        raise InvalidArgument(
+            f"`compile` takes a program or a mixer, and found a {found}",
+            helps=["`@mixer(header)` makes a mixer of a function, `plait.parse` of a text"],
+        )
     return program_or_mixer if isinstance(program_or_mixer, Program) else program_or_mixer.program()
 
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import torch
 from torch import Tensor
 
 from ..dsl.canonical import canonical
 from ..dsl.check import check_sizes
-from ..dsl.errors import CompilerFault
+from ..dsl.errors import CompilerFault, counted
 from ..dsl.mistakes import (
     AbsentOutput,
     InvalidArgument,
@@ -33,19 +33,25 @@ from ..dsl.size_forms import Sizes, axis_range, evaluate_size
 from ..dsl.sizes import Binder, expand_batch
 from . import assembler, reference
 from .cache import COMPILING, digest, machine_digest, optimisation, read_index, sources_digest, write_index
+<<<<<<< Updated upstream
 from .executable import Call, Executable, Shapes, magnitude, unpack
+=======
+from .executable import Call, Executable, magnitude, unpack
+from .given import called, check_given, plain
+>>>>>>> Stashed changes
 from .pages import fresh
 from .precision import (
     NARROW,
     STORED,
     Like,
     Precision,
-    called,
     dtype_of,
+    other_type,
     precision,
     promoted,
     reals,
     result_reals,
+    unknown_type,
 )
 from .shapes import bound
 
@@ -55,6 +61,8 @@ if TYPE_CHECKING:
 BackendName = Literal["reference", "cpp", "triton"]
 OnUnfused = Literal["warn", "error", "quiet"]
 Recompute = Literal["auto", "all", "none"]
+ON_UNFUSED: tuple[str, ...] = get_args(OnUnfused)
+RECOMPUTE: tuple[str, ...] = get_args(Recompute)
 
 MOST_PREPARED = 4096
 """How many shapes of call are remembered."""
@@ -107,11 +115,19 @@ class Compiled:
                 f"there is no backend `{self.backend}`",
                 helps=["one of: reference, cpp, triton, or None to choose"],
             )
-        if self.recompute not in ("auto", "all", "none"):
-            raise InvalidArgument(
-                f"`recompute` is {self.recompute!r}, and it is one of: auto, all, none",
-                helps=['"all" keeps nothing for the gradient, "none" computes no reduction again'],
-            )
+        for name, found, legal, help_ in (
+            (
+                "recompute",
+                self.recompute,
+                RECOMPUTE,
+                '"all" keeps nothing, "none" computes no reduction again',
+            ),
+            ("on_unfused", self.on_unfused, ON_UNFUSED, '"error" refuses what has no kernel'),
+        ):
+            if found not in legal:
+                raise InvalidArgument(
+                    f"`{name}` is {found!r}, and it is one of: {', '.join(legal)}", helps=[help_]
+                )
         if self.dtype is not None and self.dtype not in STORED:
             raise WrongDtype(
                 f"programs compile to float32, float64, bfloat16 and float16, not {self.dtype}",
@@ -134,27 +150,31 @@ class Compiled:
         inputs = [declaration.leaf.name for declaration in self.program.inputs]
         if len(tensors) > len(inputs):
             raise UnknownArgument(
-                f"`{self.program.name}` takes {len(inputs)} inputs, and {len(tensors)} were given",
-                notes=[f"inputs: {', '.join(inputs)}"],
+                f"`{self.program.name}` takes {counted(len(inputs), 'input')}, and {len(tensors)} were given",
+                notes=[f"inputs: {', '.join(inputs)}", *called()],
             )
         given = dict(zip(inputs, tensors, strict=False))
         for name, tensor in named.items():
             if name in given:
-                raise UnknownArgument(f"input `{name}` is given twice, by position and by name")
+                raise UnknownArgument(
+                    f"input `{name}` is given twice, by position and by name", notes=called()
+                )
             given[name] = tensor
+        if not all(isinstance(tensor, Tensor) and not tensor.is_nested for tensor in given.values()):
+            check_given(self.program, given)
         return given
 
     def run(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """All results by name: outputs, and updated buffers under `update:NAME`."""
-        key = tuple((name, t.shape, t.stride(), t.dtype, t.device) for name, t in tensors.items())
+        key = self._shape_of_call(tensors)
         prepared = self._prepared.get(key)
         if prepared is None:
-            given = self._checked(tensors)
-            backend, types = self._choose(given)
+            check_given(self.program, tensors)
+            backend, types = self._choose(tensors)
             if backend == "reference" or types is None:
-                return self._reference(given)
+                return self._reference(tensors)
             with COMPILING:
-                prepared = self._prepared.get(key) or self._prepare(given, backend, types)
+                prepared = self._prepared.get(key) or self._prepare(tensors, backend, types)
                 if len(self._prepared) >= MOST_PREPARED:
                     self._prepared.clear()
                 self._prepared[key] = prepared
@@ -162,6 +182,16 @@ class Compiled:
         for declaration, legal in prepared.indices:
             self._check_indices(declaration, legal, tensors)
         return self._launch(prepared, tensors)
+
+    def _shape_of_call(self, tensors: Mapping[str, Tensor]) -> object:
+        """What `Prepared` depends on. Raises WrongDtype where a tensor has no strides."""
+        try:
+            return tuple(
+                (name, t.shape, t.stride(), t.dtype, t.device, t.layout) for name, t in tensors.items()
+            )
+        except (RuntimeError, AttributeError):
+            check_given(self.program, tensors)
+            raise
 
     def _check_indices(self, declaration: Declaration, legal: range, tensors: Mapping[str, Tensor]) -> None:
         """Kernels trust `ids: index v`, so every call looks whether it holds. Raises InvalidArgument."""
@@ -193,7 +223,7 @@ class Compiled:
         held: dict[str, Tensor] = {}
         for slot in executable.slots:
             if slot.given:
-                held[slot.name] = unpack(tensors[slot.name].detach(), shapes[slot.name], slot.packs)
+                held[slot.name] = unpack(plain(tensors[slot.name]), shapes[slot.name], slot.packs)
             else:
                 held[slot.name] = fresh(shapes[slot.name], slot.dtype, device)
         for step, numbers in zip(executable.steps, prepared.numbers, strict=True):
@@ -213,40 +243,18 @@ class Compiled:
 
     # --- choosing
 
-    def _checked(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        declared = {declaration.leaf.name: declaration for declaration in self.program.declarations}
-        for name in declared:
-            if name not in tensors:
-                role = declared[name].leaf.role
-                raise UnknownArgument(f"{role} `{name}` of `{self.program.name}` has no tensor")
-        for name, tensor in tensors.items():
-            if name not in declared:
-                raise UnknownArgument(
-                    f"`{self.program.name}` has no tensor `{name}`", notes=[f"tensors: {', '.join(declared)}"]
-                )
-            if not isinstance(tensor, Tensor):
-                raise WrongDtype(f"`{name}` is a {type(tensor).__name__}, not a tensor")
-        devices = {str(tensor.device): name for name, tensor in tensors.items()}
-        if len(devices) > 1:
-            shown = ", ".join(f"`{name}` on {device}" for device, name in devices.items())
-            raise WrongDevice(f"the tensors of one call lie on different devices: {shown}", notes=called())
-        return dict(tensors)
-
     def _choose(self, tensors: Mapping[str, Tensor]) -> tuple[BackendName, Precision | None]:
         found, made = self._reals(tensors)
         types = precision(found, made)
         device = _device(tensors).type
         backend = self.backend or ("triton" if device == "cuda" else "cpp")
         if backend == "cpp" and device != "cpu":
-            raise WrongDevice(f"the C++ backend runs on the CPU, and the tensors are on {device}")
+            raise WrongDevice(
+                f"the C++ backend runs on the CPU, and the tensors are on {device}",
+                notes=called(tensors), helps=["move them with .cpu(), or leave the backend to plait"],
+            )  # fmt: skip
         if backend != "reference" and types is None:
-            shown = sorted({str(dtype) for dtype in found.values()})
-            raise WrongDtype(
-                f"the {backend} backend knows float32, float64, bfloat16 and float16, and the tensors are "
-                f"{', '.join(shown)}",
-                notes=called(),
-                helps=['convert them with .float(), or ask for backend="reference"'],
-            )
+            raise unknown_type(self.program, found, backend)
         return backend, types
 
     def _reals(self, tensors: Mapping[str, Tensor]) -> tuple[dict[str, torch.dtype], dict[str, torch.dtype]]:
@@ -254,10 +262,7 @@ class Compiled:
         found = reals(self.program, tensors)
         common = promoted(self.program, found, self.dtype or torch.float32)
         if self.dtype is not None and common != self.dtype:
-            shown = ", ".join(f"`{name}` is {dtype}" for name, dtype in found.items())
-            raise WrongDtype(
-                f"compiled for {self.dtype}, and the tensors are {common}", notes=[shown, *called()]
-            )
+            raise other_type(self.program, found, common, self.dtype)
         made = result_reals(self.program, found, common, self.like)
         return found, made | {name: torch.float32 for name in self.wide if made.get(name) in NARROW}
 

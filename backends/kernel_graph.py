@@ -14,6 +14,7 @@ from torch.fx import Graph, GraphModule, Node
 
 from ..dsl.program import Axis
 from .executable import Call, Executable, Operation, Result, unpack
+from .given import plain
 from .pages import fresh
 
 
@@ -50,7 +51,7 @@ class Launched(Named):
 
     def __call__(self, *reads: Tensor, device: torch.device) -> tuple[Tensor, ...]:
         held = {name: fresh(shape, dtype, device) for name, shape, dtype in self.made}
-        given = iter(reads)
+        given = map(plain, reads)
         self.call.built(
             [held[name] if name in held else next(given) for name in self.call.tensors], self.numbers
         )

@@ -14,7 +14,7 @@ from typing import Any, Protocol, Self
 import torch
 from torch import Tensor, nn
 
-from ..dsl.errors import PlaitError
+from ..dsl.errors import PlaitError, counted
 from ..dsl.initialisers import Initialiser, read_initialiser
 from ..dsl.mistakes import InvalidArgument, NotYet, UnknownArgument
 from ..dsl.mixer import Mixer
@@ -233,7 +233,7 @@ def _given(
     program = plan.program
     if len(inputs) > len(plan.inputs):
         raise UnknownArgument(
-            f"`{program.name}` takes {len(plan.inputs)} inputs, and {len(inputs)} were given",
+            f"`{program.name}` takes {counted(len(plan.inputs), 'input')}, and {len(inputs)} were given",
             notes=[f"inputs: {', '.join(plan.inputs) or 'none'}"],
         )
     tensors: dict[str, Tensor] = {}

@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor
 
+from ..dsl.errors import Label, raise_all
 from ..dsl.mistakes import WrongDtype
 from ..dsl.ops import Kind
-from ..dsl.position import place_of_call
 from ..dsl.program import Declaration, Program
+from .given import called, kinds
 
 if TYPE_CHECKING:
     from ..compiler.kernel import RealType
@@ -100,17 +101,10 @@ def dtype_of(kind: Kind, real: torch.dtype) -> torch.dtype:
 def reals(program: Program, tensors: Mapping[str, Tensor]) -> dict[str, torch.dtype]:
     """The dtype of each real tensor, and that of the parts of each complex one. Raises WrongDtype for a
     tensor that is not of the declared kind."""
+    raise_all(list(kinds(program, tensors)))
     found: dict[str, torch.dtype] = {}
-    for declaration in program.declarations:
-        leaf = declaration.leaf
+    for leaf in (declaration.leaf for declaration in program.declarations):
         dtype = tensors[leaf.name].dtype
-        if not _fits(dtype, leaf.declared):
-            meant = {"bool": "torch.bool", "int": "torch.int64", "complex": "torch.complex64"}
-            raise WrongDtype(
-                f"{leaf.role} `{leaf.name}` is {leaf.declared} and its tensor is {dtype}",
-                notes=called(),
-                helps=[f"convert it with .to({meant.get(leaf.declared, 'torch.float32')})"],
-            )
         if leaf.declared in ("real", "complex"):
             found[leaf.name] = dtype.to_real() if dtype.is_complex else dtype
     return found
@@ -123,21 +117,47 @@ def promoted(program: Program, found: Mapping[str, torch.dtype], default: torch.
     if not dtypes:
         return default
     if len(dtypes) > 1 and (torch.float64 in dtypes or not dtypes <= STORED.keys()):
-        first = {dtype: name for name, dtype in reversed(list(found.items()))}
-        shown = ", ".join(f"`{name}` is {dtype}" for dtype, name in reversed(list(first.items())))
-        raise WrongDtype(
-            f"the real tensors of one call have one dtype: {shown}",
-            notes=["of different ones only float32, bfloat16 and float16 go together", *called()],
-            helps=["convert them with .to(...), or the module with .to(dtype)"],
-        )
+        raise _several(program, found)
     deciding = [found[each.leaf.name] for each in program.declarations if _decides(each, found)]
     return reduce(torch.promote_types, deciding or dtypes)
 
 
-def called() -> list[str]:
-    """The note that says where the call is, if it is in a file."""
-    place = place_of_call()
-    return [f"called at {place}"] if place else []
+def _several(program: Program, found: Mapping[str, torch.dtype]) -> WrongDtype:
+    """Dtypes that do not go together, each at the first tensor that has it."""
+    spans = {each.leaf.name: each.span for each in program.declarations}
+    first = {dtype: name for name, dtype in reversed(list(found.items()))}
+    *others, last = [(spans[name], dtype, name) for dtype, name in reversed(list(first.items()))]
+    shown = ", ".join(f"`{name}` is {dtype}" for _, dtype, name in (*others, last))
+    return WrongDtype(
+        f"the real tensors of one call have one dtype: {shown}",
+        at=last[0], label=f"given {last[1]}",
+        labels=[Label(span, f"given {dtype}") for span, dtype, _ in others if span is not None],
+        notes=["of different ones only float32, bfloat16 and float16 go together", *called()],
+        helps=["convert them with .to(...), or the module with .to(dtype)"],
+    )  # fmt: skip
+
+
+def unknown_type(program: Program, found: Mapping[str, torch.dtype], backend: str) -> WrongDtype:
+    """Of a call whose dtypes no kernel knows."""
+    odd = [each for each in program.declarations if found.get(each.leaf.name, torch.float32) not in STORED]
+    shown = sorted({str(found[each.leaf.name]) for each in odd})
+    return WrongDtype(
+        f"the {backend} backend knows float32, float64, bfloat16 and float16, and not {', '.join(shown)}",
+        at=odd[0].span, label=f"given {found[odd[0].leaf.name]}", notes=called(),
+        helps=['convert them with .float(), or ask for backend="reference"'],
+    )  # fmt: skip
+
+
+def other_type(
+    program: Program, found: Mapping[str, torch.dtype], common: torch.dtype, wanted: torch.dtype
+) -> WrongDtype:
+    """Of a call of a program that was compiled for `wanted`."""
+    shown = ", ".join(f"`{name}` is {dtype}" for name, dtype in found.items())
+    at = next(each for each in program.declarations if found.get(each.leaf.name) == common)
+    return WrongDtype(
+        f"compiled for {wanted}, and the tensors are {common}", at=at.span, label=f"given {common}",
+        notes=[shown, *called()], helps=[f"convert them with .to({wanted}), or compile without `dtype=`"],
+    )  # fmt: skip
 
 
 def _decides(declaration: Declaration, found: Mapping[str, torch.dtype]) -> bool:
@@ -164,16 +184,3 @@ def precision(found: Mapping[str, torch.dtype], made: Mapping[str, torch.dtype])
         tuple((name, STORED[dtype]) for name, dtype in found.items() if dtype != own),
         tuple((name, STORED[dtype]) for name, dtype in made.items() if dtype != own),
     )
-
-
-def _fits(dtype: torch.dtype, kind: Kind) -> bool:
-    """Whether a tensor of `dtype` is of a kind, without any conversion."""
-    match kind:
-        case "bool":
-            return dtype == torch.bool
-        case "int":
-            return dtype == torch.int64
-        case "real":
-            return dtype.is_floating_point
-        case "complex":
-            return dtype.is_complex

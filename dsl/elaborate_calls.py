@@ -11,7 +11,7 @@ from .compose import Binding, bind, compose
 from .elaborate_forms import number_of
 from .elaborate_functions import function
 from .elaborate_values import ManySteps, Result, Values
-from .errors import PlaitError
+from .errors import PlaitError, counted
 from .mistakes import InvalidArgument, ShadowedName, TooDeep, UnknownArgument, UnknownName
 from .program import BATCH, Axis, Form, Program
 from .scope import nearest
@@ -152,9 +152,8 @@ class Calls:
         if argument.key is None:
             if number < len(names):
                 return names[number]
-            plural = "" if len(names) == 1 else "s"
             raise UnknownArgument(
-                f"`{callee.ast.name}` takes {len(names)} input{plural}, and this is one more", at=argument.span,
+                f"`{callee.ast.name}` takes {counted(len(names), 'input')}, and this is one more", at=argument.span,
                 label="here", notes=[inputs],
             )  # fmt: skip
         if isinstance(argument.key, Name) and argument.key.text in names:

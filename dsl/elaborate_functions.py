@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from . import build, build_special
 from .elaborate_forms import last_of
 from .elaborate_values import Result, Steps, Values
+from .errors import counted
 from .mistakes import InvalidArgument, KindMismatch, UnknownArgument
 from .ops import OPS
 from .program import At, Axis, Const, Coordinate, Form, Leaf, Map, Size
@@ -51,9 +52,8 @@ def function(values: Values, node: Call) -> Steps:
 def _values(values: Values, node: Call, count: int) -> Generator[Expression, Result, list[Form] | None]:
     """Exactly `count` values; None where one is a mistake."""
     if len(node.args) != count:
-        plural = "" if count == 1 else "s"
         raise UnknownArgument(
-            f"`{node.name.text}` takes {count} value{plural}, and found {len(node.args)}",
+            f"`{node.name.text}` takes {counted(count, 'value')}, and found {len(node.args)}",
             at=node.span,
             label="here",
         )

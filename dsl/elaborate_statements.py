@@ -9,7 +9,7 @@ from . import build, build_special
 from .arguments import MODES
 from .declarations import ROLES, declared, required, updated
 from .elaborate_values import Result, Results, Values
-from .errors import PlaitError
+from .errors import PlaitError, counted
 from .header import HeaderAxis, HeaderItem
 from .initialisers import read_initialiser
 from .mistakes import AxisSizeMismatch, InvalidArgument, InvalidSyntax, UndeclaredAxis, UnknownArgument
@@ -233,10 +233,9 @@ def _results(site: Site, statement: Assignment) -> Results:
     if len(results) == count:
         return results
     if not any(form is None for form in results):
-        plural = "value" if len(results) == 1 else "values"
         site.trace.mistakes.append(
             InvalidArgument(
-                f"this gives {len(results)} {plural}, and {count} names are to be given",
+                f"this gives {counted(len(results), 'value')}, and {count} names are to be given",
                 at=statement.span,
                 label="here",
             )

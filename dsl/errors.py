@@ -113,6 +113,11 @@ def _distinct(mistakes: Iterable[PlaitError]) -> list[PlaitError]:
     return list(seen.values())
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 input`, `2 inputs`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def render(error: PlaitError) -> str:
     """The message in full: sentence, place, source lines with carets, notes, help, link."""
     lines = [_block(f"{type(error).__name__}: ", error.message, "  ")]

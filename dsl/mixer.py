@@ -12,7 +12,7 @@ from .arguments import Request
 from .check import check
 from .compose import bind, compose
 from .definitions import Definition, python_definition
-from .errors import PlaitError
+from .errors import PlaitError, counted
 from .header import Header
 from .mistakes import InvalidArgument, UnknownArgument
 from .program import BATCH, Axis, Form, Program
@@ -194,8 +194,8 @@ class Mixer:
         span = here()
         if len(inputs) > len(self.inputs):
             raise UnknownArgument(
-                f"`{self.name}` takes {len(self.inputs)} inputs, and found {len(inputs)}", at=span, label="here",
-                notes=[f"inputs: {', '.join(self.inputs) or 'none'}"],
+                f"`{self.name}` takes {counted(len(self.inputs), 'input')}, and found {len(inputs)}",
+                at=span, label="here", notes=[f"inputs: {', '.join(self.inputs) or 'none'}"],
             )  # fmt: skip
         named = dict(zip(self.inputs, inputs, strict=False))
         for name in [name for name in given if name in self.inputs]:

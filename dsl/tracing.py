@@ -10,7 +10,7 @@ from typing import cast
 
 from . import build_special
 from .arguments import Arguments, Request, Static
-from .errors import CompilerFault, Label, PlaitError, raise_all
+from .errors import CompilerFault, Label, PlaitError, counted, raise_all
 from .mistakes import AxisSizeMismatch, InvalidHeader
 from .outputs import fitting
 from .program import Axis, Const, Coordinate, Form, Item, Leaf, Output, Program, Scalar, Size
@@ -189,7 +189,7 @@ def _named(result: object, header: Signature) -> Mapping[str, object]:
         return found
     several = cast("Sequence[object]", result) if isinstance(result, tuple | list) else (result,)
     if result is None or len(several) != len(expected):
-        said = "nothing" if result is None else f"{len(several)} value{'s' if len(several) > 1 else ''}"
+        said = "nothing" if result is None else counted(len(several), "value")
         raise _misreturned(f"the function returns {said}", header)
     return dict(zip(expected, several, strict=True))
 

@@ -55,7 +55,10 @@ LAYERS: tuple[tuple[str, str], ...] = (
     ("compiler", "trips seen cost receptive"),
     ("compiler", "pipeline notes page explain"),
     # what needs no printer: a call that finds its kernels in the cache
-    ("backends", "reference derivatives hoists precision budget rounding pages executable kernel_graph cache"),
+    (
+        "backends",
+        "given reference derivatives hoists precision budget rounding pages executable kernel_graph cache",
+    ),
     # the printers, apart from each other
     ("backends", "cpp cpp.ops cpp.emit cpp.intervals cpp.layout cpp.widths cpp.indices cpp.nests cpp.scope"),
     (

@@ -256,7 +256,7 @@ def test_an_optional_input_may_be_left_out() -> None:
 def test_mistakes_of_calls(pair) -> None:
     ours, _ = pair
     x = pictures()
-    with pytest.raises(UnknownArgument, match="`block` takes 1 inputs, and 2 were given"):
+    with pytest.raises(UnknownArgument, match="`block` takes 1 input, and 2 were given"):
         ours(x, x)
     with pytest.raises(UnknownArgument, match="`block` needs the input `x`"):
         ours()
