@@ -36,9 +36,9 @@ Places = Mapping[Axis, Place]
 @dataclass(slots=True)
 class TileGroup:
     """`why_stored` gives the reason for which a form is stored whoever reads it, or "". `shared` says
-    whether something outside the group reads a form; `fixed` are sizes that the program gives. `trivial` forms are never stored. `outputs`: the
-    outputs of a contraction run past the tile, so that what it reads is not made anew for them; on a machine
-    where they do not, windows have kernels of their own (`windows.py`)."""
+    whether something outside the group reads a form. `trivial` forms are never stored. `fixed` are sizes that
+    the program gives. `outputs`: the outputs of a contraction run past the tile, so that what it reads is not
+    made anew for them; on a machine where they do not, windows have kernels of their own (`windows.py`)."""
 
     root: Form
     parameters: frozenset[Axis]
