@@ -33,12 +33,9 @@ from ..dsl.size_forms import Sizes, axis_range, evaluate_size
 from ..dsl.sizes import Binder, expand_batch
 from . import assembler, reference
 from .cache import COMPILING, digest, machine_digest, optimisation, read_index, sources_digest, write_index
-<<<<<<< Updated upstream
 from .executable import Call, Executable, Shapes, magnitude, unpack
-=======
-from .executable import Call, Executable, magnitude, unpack
 from .given import called, check_given, plain
->>>>>>> Stashed changes
+from .pages import fresh
 from .pages import fresh
 from .precision import (
     NARROW,
