@@ -36,7 +36,6 @@ from .cache import COMPILING, digest, machine_digest, optimisation, read_index, 
 from .executable import Call, Executable, Shapes, magnitude, unpack
 from .given import called, check_given, plain
 from .pages import fresh
-from .pages import fresh
 from .precision import (
     NARROW,
     STORED,
