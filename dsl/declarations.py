@@ -77,7 +77,7 @@ def _declared(
     leaf = Leaf(ROLES[table], full, over, kind, span=where)
     keys = tuple(map(trace.key, also))
     try:
-        declaration = Declaration(leaf, stored, False, grad, _init(init), keys, where)
+        declaration = Declaration(leaf, stored, False, grad, _init(init, key), keys, where)
         return Value(declared(trace, table, declaration, where))
     except PlaitError as error:
         report(error)
@@ -94,10 +94,15 @@ def declared(trace: Trace, table: Table, declaration: Declaration, where: Span |
     return declaration.leaf
 
 
-def _init(init: Init) -> str | None:
-    if init is None:
-        return None
-    return str(init if isinstance(init, Initialiser) else constant(init))
+def _init(init: object, key: str) -> str | None:
+    if init is None or isinstance(init, Initialiser):
+        return None if init is None else str(init)
+    if not isinstance(init, int | float):
+        raise InvalidArgument(
+            f"`init` of `{key}` is a number or an initialiser, and this is {init!r}", at=here(), label="here",
+            helps=["initialisers are called: `init=trunc_normal(0.02)`"],
+        )  # fmt: skip
+    return str(constant(init))
 
 
 def _stored(items: Sequence[object], key: str, where: Span | None) -> tuple[Item, ...] | None:

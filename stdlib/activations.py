@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from math import pi
 
-from .. import Value, erf, exp, expm1, layer, log1p, param, relu, select, sigmoid, tanh
-from .common import Axes, chosen, listed
+from .. import Value, erf, exp, expm1, layer, log1p, param, refuse, relu, select, sigmoid, tanh
+from .common import Axes, chosen, demand_entries, listed
 
 __all__ = [
     "elu", "gelu", "hardsigmoid", "hardswish", "leaky_relu", "mish", "prelu", "relu", "relu6", "selu", "sigmoid",
@@ -105,6 +105,7 @@ def star_relu(
     >>> torch.allclose(star.module(backend="reference")(x), 0.8944 * torch.relu(x) ** 2 - 0.4472)
     True
     """
+    demand_entries(learned, 2, "learned")
     factor = param("scale", 1, init=scale) if learned[0] else scale
     shift = param("bias", 1, init=bias) if learned[1] else bias
     return factor * squared_relu(x) + shift
@@ -159,6 +160,8 @@ def softplus(x: Value, *, beta: float = 1.0) -> Value:
     >>> torch.allclose(y(x), torch.nn.functional.softplus(x))
     True
     """
+    if beta == 0:
+        refuse("`beta` is a number other than 0")
     scaled = x if beta == 1 else beta * x
     y = select(scaled > 0, scaled + log1p(exp(-scaled)), log1p(exp(scaled)))
     return y if beta == 1 else y / beta

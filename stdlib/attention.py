@@ -7,7 +7,7 @@ Keys stand over axes of their own: for keys that are the queries' own tokens, pr
 from __future__ import annotations
 
 from .. import AxisValue, Value, axis, layer, merge, param, refuse, require, softmax, split
-from .common import Axes, Init, chosen, item, listed
+from .common import Axes, Init, chosen, demand_entries, item, listed, whole_number
 from .linears import linear
 
 
@@ -134,9 +134,11 @@ def multi_head_self_attention(
     >>> torch.allclose(net(x), same(x, x, x)[0], atol=1e-6)
     True
     """
-    require(channels.size % heads == 0)
+    require(channels.size % whole_number(heads, "heads") == 0)
+    demand_entries(names, 2, "names")
     part = axis("qkv", 3)
     m = axis("m", heads) if head_axis is None else head_axis
+    require(m.size == heads)
     e = axis("e", channels.size // heads)
     primed = [each.like() for each in listed(tokens)] if keys is None else listed(keys)
     if len(primed) != len(listed(tokens)):

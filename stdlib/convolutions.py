@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from .. import AxisValue, Value, axis, clamp, layer, param, reflect, refuse, require, span
-from .common import Axes, Init, Whole, chosen, listed, whole
+from .common import Axes, Init, Whole, chosen, paired, whole, whole_number
 
 Settings = int | Sequence[int]
 """One number for all axes, or one each."""
@@ -31,6 +31,11 @@ def window_size(
     >>> window_size(224, 7, stride=2, padding=3), window_size(5, 2, stride=2, ceil_mode=True)
     (112, 3)
     """
+    kernel, stride, dilation = (
+        whole_number(kernel, "kernel"),
+        whole_number(stride, "stride"),
+        whole_number(dilation, "dilation"),
+    )
     room = size - kernel if dilation == 1 else size - dilation * (kernel - 1) - 1
     room = room + 2 * padding if padding else room
     if stride == 1:
@@ -88,13 +93,11 @@ def windows(
       span dh: -1, 2
       y = sum[dh](x[h+dh])
     """
-    axes, targets = listed(over), listed(over if into is None else into)
+    axes, targets = zip(*paired(over, over if into is None else into), strict=True)
     chosen(border, BORDERS, "border")
     kernels, strides = whole(kernel, axes, "kernel", 1), whole(stride, axes, "stride", 1)
     dilations = whole(dilation, axes, "dilation", 1)
     paddings = _paddings(padding, axes, kernels, dilations)
-    if len(targets) != len(axes):
-        refuse(f"`into` names {len(targets)} axes for {len(axes)}")
     if into is None and any(number != 1 for number in strides):
         refuse("a stride makes other axes, and `into` does not name them",
                'make them: `oh = axis("oh", window_size(h.size, 3, stride=2, padding=1))`, then `into=oh`')  # fmt: skip
@@ -169,7 +172,7 @@ def convolution(
     window = windows(
         over, kernel, into=into, stride=stride, padding=padding, dilation=dilation, border=border
     )
-    if groups == 1:
+    if whole_number(groups, "groups") == 1:
         inner = source.like()
         index: Value = inner
     else:
@@ -234,9 +237,7 @@ def transposed_convolution(
     >>> torch.allclose(net(x), expected)
     True
     """
-    axes, targets = listed(over), listed(into)
-    if len(axes) != len(targets):
-        refuse(f"`into` names {len(targets)} axes for {len(axes)}")
+    axes, targets = zip(*paired(over, into), strict=True)
     kernels, strides = whole(kernel, axes, "kernel", 1), whole(stride, axes, "stride", 1)
     paddings, dilations = whole(padding, axes, "padding", 0), whole(dilation, axes, "dilation", 1)
     taps = [axis(f"k{own.axis.name}", number) for own, number in zip(axes, kernels, strict=True)]
@@ -258,7 +259,7 @@ def _spread(
     groups: int, met: Value | None, init: Init,
 ) -> Value:  # fmt: skip
     """The sum over the channels and the taps of a transposed convolution; 0 where no tap meets the index."""
-    if groups == 1:
+    if whole_number(groups, "groups") == 1:
         inner = source.like()
         weight = param("weight", inner, target, *taps, init=init)
         product = weight * x[{source: inner, **read}]

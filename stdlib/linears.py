@@ -7,7 +7,7 @@ from typing import Literal
 
 from .. import AxisValue, Value, layer, param, relu, require, sigmoid
 from .activations import gelu, silu
-from .common import Activation, Axes, Init, Over, item, listed
+from .common import Activation, Axes, Init, Over, demand_entries, function, item, listed
 
 
 @layer
@@ -87,6 +87,8 @@ def mlp(
     >>> torch.allclose(net(x), F.linear(F.gelu(F.linear(x, fc1.weight, fc1.bias)), fc2.weight, fc2.bias))
     True
     """
+    demand_entries(names, 2, "names")
+    activation = function(activation, "activation")
     inner = activation(linear(x, channels, hidden, bias=bias, ones=ones, init=init, name=names[0]))
     outer = channels if target is None else target
     return linear(inner, hidden, outer, bias=bias, ones=ones, init=init, name=names[1])
@@ -113,6 +115,7 @@ def glu(
     """
     require(channels.size == 2 * half.size)
     one, other = x[{channels: half}], x[{channels: half + half.size}]
+    gate = function(gate, "gate")
     return gate(one) * other if first else one * gate(other)
 
 
@@ -174,6 +177,8 @@ def gated_mlp(
     >>> torch.allclose(net(x), (torch.nn.functional.silu(x @ gate.T) * (x @ up.T)) @ down.T)
     True
     """
+    demand_entries(names, 3, "names")
+    gate = function(gate, "gate")
     options = {"bias": bias, "init": init}
     inner = gate(linear(x, channels, hidden, name=names[0], **options))
     inner = inner * linear(x, channels, hidden, name=names[1], **options)
@@ -205,4 +210,4 @@ def squeeze_excitation(
     z = mlp(
         x.mean(over), channels, reduced, activation=activation, names=names, ones=ones, init=init, name=""
     )
-    return x * gate(z)
+    return x * function(gate, "gate")(z)

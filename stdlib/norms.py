@@ -8,7 +8,7 @@ from math import prod
 from .. import AxisValue, Value, axis, buffer, layer, maximum, merge, mode, param, require, split
 
 from .. import sqrt, update, when  # isort: skip
-from .common import Axes, Over, affine, chosen, listed, several
+from .common import Axes, Over, affine, chosen, listed, several, whole_number
 
 
 def standardize(
@@ -109,7 +109,7 @@ def group_norm(
     >>> torch.allclose(net(x), torch.nn.functional.group_norm(x, 2, net.norm.weight, net.norm.bias))
     True
     """
-    require(channels.size % groups == 0)
+    require(channels.size % whole_number(groups, "groups") == 0)
     group, member = axis("group", groups), axis("member", channels.size // groups)
     y = standardize(x[split(channels, group, member)], (member, *several(over)), eps=eps)
     return affine(y[merge(channels, group, member)], channels, weight, bias)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .. import AxisValue, Value, axis, cdiv
-from .common import Axes, Over, chosen, each, listed, whole
+from .common import Axes, Over, chosen, each, listed, paired, whole
 from .convolutions import Settings, windows
 
 DIVISORS = ("existing", "full", "padded")
@@ -115,7 +115,7 @@ def adaptive_average_pool(x: Value, over: Axes, into: Axes) -> Value:
     >>> torch.allclose(compile(pooled, backend="reference")(x), expected)
     True
     """
-    for own, target in zip(listed(over), listed(into), strict=True):
+    for own, target in paired(over, into):
         x = _binned(x, own, target)
     return x
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from math import floor, log, log2, pi
 
 from .. import AxisValue, Value, cos, exp, layer, near, param, refuse, require, select, sin, to_real
-from .common import Axes, Init, chosen, item, listed
+from .common import Axes, Init, chosen, item, listed, positive, whole, whole_number
 
 PAIRS = ("interleaved", "halves")
 """Which channels turn together: 2i and 2i + 1, or i and i + D / 2."""
@@ -62,7 +62,7 @@ def rotary(
     >>> torch.allclose(compile(turned, backend="reference")(x), expected.reshape(5, 4))
     True
     """
-    half = _half(channels, width)
+    half, base = _half(channels, width), positive(base, "base")
     pair = channels // 2 if chosen(pairs, PAIRS, "pairs") == "interleaved" else channels % half
     angle = position * exp(pair * (-log(base)) / half)
     y = x * cos(angle) + rotate_pairs(x, channels, pairs=pairs, width=width) * sin(angle)
@@ -73,7 +73,7 @@ def _half(channels: AxisValue, width: int | None) -> Value | int:
     if width is None:
         require(channels.size % 2 == 0)
         return channels.size // 2
-    if width < 2 or width % 2:
+    if whole_number(width, "width", 2) % 2:
         refuse(f"`width` is an even number of channels, and this is {width}")
     require(channels.size >= width)
     return width // 2
@@ -103,10 +103,9 @@ def relative_position_bias(
     >>> net(torch.zeros(2, 2))[1, 0, 1, 1, 0].item() == table[(0 - 1 + 1) * 3 + (1 - 0 + 1), 1].item()
     True
     """
-    sizes = [size] * len(listed(queries)) if isinstance(size, int) else list(size)
-    if not len(sizes) == len(listed(queries)) == len(listed(keys)):
-        refuse(f"`size`, queries and keys are one an axis, and these are {len(sizes)}, {len(listed(queries))} "
-               f"and {len(listed(keys))}")  # fmt: skip
+    sizes = whole(size, listed(queries), "size", 1)
+    if len(listed(keys)) != len(sizes):
+        refuse(f"`keys` names {len(listed(keys))} axes for {len(sizes)} of the queries")
     offsets = tuple(near(f"offset_{q.axis.name}", n - 1) for q, n in zip(listed(queries), sizes, strict=True))
     for each, n in zip((*listed(queries), *listed(keys)), (*sizes, *sizes), strict=True):
         require(each.size <= n)
@@ -130,9 +129,7 @@ def alibi(queries: AxisValue, keys: AxisValue, heads: AxisValue, *, count: int) 
     >>> compile(biased, backend="reference")(torch.zeros(3).double())[:2, 2].tolist()
     [[-1.0, -0.5, 0.0], [-0.5, -0.25, 0.0]]
     """
-    if count < 1:
-        refuse(f"`count` is a number of heads, and this is {count}")
-    require(heads.size == count)
+    require(heads.size == whole_number(count, "count"))
     below = 2 ** floor(log2(count))
     slope = exp((heads + 1) * (-8 * log(2) / below))
     if below != count:
@@ -157,7 +154,7 @@ def sinusoidal(position: Value, channels: AxisValue, *, base: float = 10000.0) -
     >>> torch.allclose(found[:, 0::2], angle.sin()), torch.allclose(found[:, 1::2], angle.cos())
     (True, True)
     """
-    angle = position * exp((channels // 2) * (-2 * log(base)) / channels.size)
+    angle = position * exp((channels // 2) * (-2 * log(positive(base, "base"))) / channels.size)
     return sin(angle + (channels % 2) * (pi / 2))
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from functools import reduce
 
-from .. import AxisValue, Value, clamp, layer, lerp, maximum, require
-from .common import Axes, Init, chosen, listed, whole
+from .. import AxisValue, Value, clamp, layer, lerp, maximum, refuse, require
+from .common import Axes, Init, chosen, listed, paired, whole
 from .convolutions import Settings, convolution
 
 
@@ -31,7 +31,7 @@ def pixel_shuffle(
     factors = whole(factor, listed(over), "factor", 1)
     index: Value = target
     read: dict[AxisValue, Value] = {}
-    for own, wide, r in zip(listed(over), listed(into), factors, strict=True):
+    for (own, wide), r in zip(paired(over, into), factors, strict=True):
         require(wide.size == own.size * r)
         index = index * r + wide % r
         read[own] = wide // r
@@ -61,7 +61,7 @@ def pixel_unshuffle(
     factors = whole(factor, listed(over), "factor", 1)
     index: Value = target
     read: dict[AxisValue, Value] = {}
-    for own, narrow, r in reversed(list(zip(listed(over), listed(into), factors, strict=True))):
+    for (own, narrow), r in reversed(list(zip(paired(over, into), factors, strict=True))):
         require(own.size == narrow.size * r)
         read[own] = narrow * r + index % r
         index = index // r
@@ -91,9 +91,8 @@ def patch_embedding(
     >>> torch.allclose(net(x), expected.permute(0, 2, 3, 1))
     True
     """
-    for own, small, size in zip(
-        listed(over), listed(into), whole(patch, listed(over), "patch", 1), strict=True
-    ):
+    sizes = whole(patch, listed(over), "patch", 1)
+    for (own, small), size in zip(paired(over, into), sizes, strict=True):
         require(own.size == small.size * size)
     return convolution(
         x, channels, target, over, patch, into=into, stride=patch, padding=0, bias=bias, init=init, name=""
@@ -109,7 +108,8 @@ def interpolate(
     """`x[over: o*H // O]`, or "linear" between the entries around `(o + 0.5)*H/O - 0.5`, not below 0.
 
     x over `over` becomes y over `into`, one axis after the other. With `align_corners` the linear place is
-    `o*(H - 1)/(O - 1)`. Raises InvalidArgument for another mode.
+    `o*(H - 1)/(O - 1)`. Raises InvalidArgument for another mode, and for
+    corners of "nearest".
     Source: torch.nn.functional.interpolate ("nearest", "linear", "bilinear", "trilinear").
 
     >>> import torch
@@ -123,8 +123,9 @@ def interpolate(
     >>> torch.allclose(compile(resized, backend="reference")(x), expected)
     True
     """
-    chosen(mode, MODES, "mode")
-    for own, target in zip(listed(over), listed(into), strict=True):
+    if chosen(mode, MODES, "mode") == "nearest" and align_corners:
+        refuse('`align_corners` says where the corners lie for `mode="linear"`, and this is "nearest"')
+    for own, target in paired(over, into):
         if mode == "nearest":
             x = x[{own: target * own.size // target.size}]
         else:

@@ -24,7 +24,7 @@ def dropout(x: Value, over: Axes, *, rate: float) -> Value:
     >>> net(x, **{"drop.keep": torch.tensor([[1.0, 0.0]])}).tolist(), net.eval()(x).tolist()
     ([[2.0, 0.0]], [[1.0, 1.0]])
     """
-    if not 0 <= rate < 1:
+    if not isinstance(rate, int | float) or not 0 <= rate < 1:
         refuse(f"`rate` is at least 0 and below 1, and this is {rate!r}")
     if rate == 0 or mode() == "eval":
         return x
