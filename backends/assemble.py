@@ -22,6 +22,7 @@ from ..dsl.size_forms import evaluate_size
 from . import triton_build, triton_rounded
 from .cpp.produce import build as build_cpp
 from .executable import LARGE, Built, Call, Executable, Result, Slot, ground, packs_of, shape_of
+from .one_thread import one_thread
 from .precision import DTYPES as TORCH
 from .precision import Precision, dtype_of
 
@@ -54,12 +55,8 @@ class Reference:
     in_order: bool
 
     def __call__(self, tensors: Mapping[str, Tensor], sizes: Mapping[Axis, int]) -> dict[str, Tensor]:
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
+        with one_thread():
             return self._run(tensors, sizes)
-        finally:
-            torch.set_num_threads(threads)
 
     def _run(self, tensors: Mapping[str, Tensor], sizes: Mapping[Axis, int]) -> dict[str, Tensor]:
         given: dict[Form, Partial] = {}
@@ -262,8 +259,11 @@ class Assembler:
         return [form for form in found if form not in own and (form in stored or isinstance(form, Leaf))]
 
     def _reference(self, group: Group, stored: Mapping[Form, Stored]) -> Reference:
-        reads = {form: None if isinstance(form, Leaf) else stored[form] for form in self._reads(group)}
         own = group.result
+        bare = [own.form] if isinstance(own.form, Leaf) else []  # an input as it is
+        reads = {
+            form: None if isinstance(form, Leaf) else stored[form] for form in (*self._reads(group), *bare)
+        }
         return Reference(own.name, group.reason, own, reads, self.precision.dtype, self.in_order)
 
     def _slots(self) -> list[Slot]:

@@ -4,6 +4,7 @@ another order (a scatter) is named, and `deterministic=True` is handed to all th
 from __future__ import annotations
 
 import pickle
+import threading
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -14,6 +15,7 @@ import plait
 from plait import axes, mixer
 from plait.backends.assemble import Reference
 from plait.backends.compiled import Compiled
+from plait.backends.one_thread import one_thread
 from precisions import program
 
 THREADS = (1, 2, 3, 1)
@@ -110,3 +112,25 @@ def test_a_module_hands_it_on_and_keeps_it() -> None:
         x = torch.randn(4, 2).requires_grad_()
         each(torch.tensor([3, 3, 0]), x).sum().backward()
         assert x.grad is not None and x.grad[:, 0].tolist() == [1, 0, 0, 2]
+
+
+def test_callers_at_once_leave_the_number_of_threads() -> None:
+    """Each thread of Python has its own number; none may take the 1 of another for it."""
+    torch.set_num_threads(2)
+    left: list[int] = []
+    ready = threading.Barrier(4)
+
+    def work() -> None:
+        ready.wait()
+        for _ in range(100):
+            with one_thread():
+                torch.ones(3).sum()
+        left.append(torch.get_num_threads())
+
+    callers = [threading.Thread(target=work) for _ in range(4)]
+    for each in callers:
+        each.start()
+    for each in callers:
+        each.join()
+    assert left == [2] * 4
+    assert torch.get_num_threads() == 2

@@ -43,7 +43,7 @@ LAYERS: tuple[tuple[str, str], ...] = (
     # the meaning
     ("compiler", "compiler partial storage memory operations interpret to_fx"),
     # programs from programs
-    ("compiler", "affine rewrite conditions simplify derive_rules gather derive tangent"),
+    ("compiler", "affine rewrite conditions simplify derive_rules reflections gather derive tangent"),
     # which values are stored
     ("compiler", "graphs plan work total check_plan contraction weights hoist"),
     ("compiler", "keys attention_family sum_family residuals split order outlets"),
@@ -57,7 +57,7 @@ LAYERS: tuple[tuple[str, str], ...] = (
     # what needs no printer: a call that finds its kernels in the cache
     (
         "backends",
-        "given reference derivatives hoists precision budget rounding pages executable kernel_graph cache",
+        "given reference one_thread derivatives hoists precision budget rounding pages executable kernel_graph cache",
     ),
     # the printers, apart from each other
     ("backends", "cpp cpp.ops cpp.emit cpp.intervals cpp.layout cpp.widths cpp.indices cpp.nests cpp.scope"),
