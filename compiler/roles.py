@@ -81,13 +81,26 @@ def choose_roles(
     if schedule.alone and not outputs and not resident and _one_by_one(sums, known, schedule):
         lanes = _spread(left, known, schedule.alone)
     else:
-        lanes = _lanes(left, known, _width(sums, known, resident, schedule), _run(forms, schedule))
+        own = _own(left, contractions) if outputs else left
+        lanes = _lanes(own, known, _width(sums, known, resident, schedule), _run(forms, schedule))
     across = None if outputs else _across(sums, stored, known, resident, tuple(lanes), schedule)
     if across is not None:
         return replace(across, kept=kept, resident=resident)
     tiles = _outputs(outputs, known, schedule) | _blocks(outputs[-1:], contractions, constant)
     streamed = schedule.streamed_outputs and all(set(each.over) <= resident for each in contractions)
     return Roles(lanes, tiles if streamed else {}, {} if streamed else tiles, kept, resident)
+
+
+def _own(axes: tuple[Axis, ...], contractions: Sequence[Contraction]) -> tuple[Axis, ...]:
+    """Those axes that some side of a contraction lacks, if there are any: in a lane of any other one both sides
+    would have entries of their own, and nothing would be read once for all lanes."""
+    shared = {
+        axis
+        for each in contractions
+        for axis in axes
+        if all(axis in factor.form.axes for factor in each.factors)
+    }
+    return tuple(axis for axis in axes if axis not in shared) or axes
 
 
 def _across(

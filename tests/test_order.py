@@ -19,6 +19,8 @@ from plait import compile as compiled
 from plait import parse
 from plait.backends.compiled import Compiled
 from plait.compiler.order import choices, ordered
+from plait.compiler.pipeline import plan_program, write_kernels
+from plait.compiler.schedule import Schedule, StreamSchedule, cpu_tiles
 from plait.compiler.simplify import simplify
 from plait.dsl.functions import axes, when
 from plait.dsl.program import Output, Program
@@ -27,6 +29,7 @@ from plait.dsl.sizes import bind_sizes
 from plait.dsl.value import AxisValue, Value
 from strategies import Example
 
+STREAMS = StreamSchedule(64, 32, False)
 HEAD = "q[b, t, d], k[b, t, d], v[b, t, d]"
 LINEAR = f"mixer linear({HEAD}) -> o[b, t, d]:\n  like s: t\n  o = sum[s](sum[d](q * k[t: s]) * v[t: s])\n"
 SCALED = LINEAR.replace("sum[d](q * k[t: s])", "(sum[d](q * k[t: s]) / (1 + size(d)))").replace(
@@ -234,3 +237,13 @@ def test_networks_that_are_drawn_have_orders() -> None:
 
     look()
     assert found > 5
+
+
+def test_what_both_sides_have_lies_in_no_lane() -> None:
+    """The batch of a product of two computed values is taken one by one: a load of one side serves all lanes."""
+    program = parse("mixer product(a[b, t, d], c[b, t, e]) -> o[b, d, e]:\n  o = sum[t](a * c)\n").program()
+    (one,) = write_kernels(
+        plan_program(program), {}, "float32", Schedule(16, STREAMS, cpu_tiles(32, 4))
+    ).values()
+    assert one.kernel.lanes == ("e",)
+    assert [axis.tile for axis in one.kernel.grid if axis.name == "b"] == [1]
