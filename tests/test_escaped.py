@@ -155,11 +155,11 @@ def test_a_result_that_is_rounded_is_not_what_the_gradient_reads() -> None:
     assert not any(each.result == "o" for each in keep(program, "auto", rounded=True)[1])
 
 
-def test_queries_that_may_see_nothing_keep_nothing() -> None:
+def test_what_is_kept_of_queries_that_may_see_nothing_says_where_it_is() -> None:
     program = plait.parse(
         ATTENTION.replace("softmax[s]", "softmax[s | s < t]")[:-1] + " otherwise 0\n"
     ).program()
-    assert not keep(program, "auto")[1]
+    assert any(each.there is not None for each in keep(program, "auto")[1])
 
 
 def test_sums_that_see_other_keys_are_two_kernels() -> None:
@@ -193,3 +193,14 @@ def test_channels_last_memory_is_read_by_transposes(real: torch.dtype) -> None:
     )
     tensors = {"x": torch.randn(45, 19, dtype=real), "m": torch.randn(5, 19, dtype=real)}
     agree(run_on("cpp", program, tensors), program, tensors, real)
+
+
+def test_a_reference_step_that_computes_nothing_gives_a_tensor_of_its_own() -> None:
+    """An input as it is, without a kernel: once that was a fault."""
+    call = plait.compile(
+        plait.parse("mixer f(x[h]: complex) -> y[h]: complex:\n  y = x\n"), on_unfused="quiet"
+    )
+    x = torch.ones(3, dtype=torch.complex128)
+    y = call(x)
+    y[0] = 5
+    assert y.tolist() == [5, 1, 1] and x.tolist() == [1, 1, 1]

@@ -9,6 +9,7 @@ from math import log
 import pytest
 import torch
 
+import on_triton
 import plait
 from interpreting import Interpreting
 from kernel_corners import CORNERS, half_storage, split_products
@@ -76,6 +77,12 @@ def reach(steps: int) -> bool:
 @pytest.mark.parametrize(("steps", "narrow"), [(0, True), (2**31 - 1, True), (2**31, False)])
 def test_offsets_that_need_them_are_64_bits(triton: Interpreting, steps: int, narrow: bool) -> None:
     assert triton.call(reach, steps) is narrow
+
+
+def test_lengths_whose_cubes_need_them_are_64_bits(triton: Interpreting) -> None:
+    text = "mixer ramp(x[t]) -> y[t]:\n  y = x + to_real(t * t * t)\n"
+    found = triton.call(on_triton.run, text, {"x": torch.zeros(1300)})["y"]
+    assert torch.equal(found, (torch.arange(1300) ** 3).float())
 
 
 def test_names_are_made_unique() -> None:
