@@ -11,8 +11,9 @@ which is then read at the solution; the other axes stay summed. The steps, for e
     one part of a division      e = u // s              u = s*h + r, summed over r in 0..s
     a stride alone              e = rest + s*i          when((h - rest) % s == 0, .), i := (h - rest) // s
     a clamp                     e = clamp(u, lo, hi)    the interior, and the two borders as a union
+    a reflection                e = reflect(u, n)       the line of u, folded (`reflections.py`)
 
-What depends on data stays a place; so do reflections, and what lands by its place in `...`, which stands for
+What depends on data stays a place; so does what lands by its place in `...`, which stands for
 any number of axes and is read at no index.
 """
 
@@ -38,6 +39,7 @@ from ..dsl.program import (
 )
 from .affine import affine, divided, from_polynomial, is_positive, normal, polynomial
 from .conditions import Conditions, optional_leaves
+from .reflections import unfolded
 from .rewrite import border, guarded, push_read, pushed, spread, surely_present
 from .simplify import Rewriter, rewrite_program
 
@@ -52,6 +54,11 @@ def place_to_reads(form: Form, conditions: Conditions) -> Form | None:
     """place(y, {h: h + dh}) -> sum[dh](y[{h: h - dh}])"""
     if not isinstance(form, Place):
         return None
+    reflected = unfolded(form)
+    if reflected is not None:
+        straight, fold = reflected
+        made = place_to_reads(straight, conditions)
+        return None if made is None else spread(fold(made), form.axes)
     parts = [made for each in _without_clamps(form) for made in (_Solution(each).result(),)]
     solved = [part for part in parts if part is not None]
     if len(solved) < len(parts):
