@@ -18,7 +18,7 @@ from .backends.cache import cache_dir
 from .backends.cpp.build import build, find_compiler
 from .backends.cpp.rates import this_machine
 from .compiler.target import this_cpu
-from .dsl.errors import CompilerFault
+from .dsl.errors import CompilerFault, PlaitError
 from .dsl.mistakes import InvalidArgument, MissingCompiler
 
 PACKAGES = (
@@ -133,6 +133,8 @@ def _cache() -> Finding:
         folder = cache_dir()
         files = [path for path in folder.rglob("*") if path.is_file()]
         size = sum(path.stat().st_size for path in files) / 1e6
+    except PlaitError as problem:
+        return Finding(False, f"{problem.message}; PLAIT_CACHE_DIR names another folder")
     except OSError as problem:
         return Finding(False, f"cache {named}: {problem.strerror}; PLAIT_CACHE_DIR names another folder")
     if not os.access(folder, os.W_OK):

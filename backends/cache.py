@@ -17,6 +17,8 @@ from pathlib import Path
 from threading import RLock
 from typing import TypeVar
 
+from ..dsl.mistakes import UnwritableCache
+
 T = TypeVar("T")
 
 COMPILING = RLock()
@@ -33,11 +35,25 @@ SOURCES = ("", "dsl", "compiler", "backends", "backends/cpp", "backends/triton")
 
 
 def cache_dir() -> Path:
-    """The folder, made if need be."""
+    """The folder, made if need be. Raises UnwritableCache."""
     given = os.environ.get("PLAIT_CACHE_DIR")
     path = Path(given) if given else Path.home() / ".cache" / "plait"
-    path.mkdir(parents=True, exist_ok=True)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        raise unwritable(path, problem.strerror) from problem
     return path
+
+
+def unwritable(path: Path, reason: str | None) -> UnwritableCache:
+    """What to say of a folder that takes no file."""
+    return UnwritableCache(
+        f"the folder of built kernels, `{path}`, cannot be written: {(reason or 'error').lower()}",
+        helps=[
+            "PLAIT_CACHE_DIR names another folder",
+            'or ask for backend="reference", which builds nothing',
+        ],
+    )
 
 
 def digest(*parts: str | bytes) -> str:
@@ -80,8 +96,15 @@ def optimisation() -> str:
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Write a file so that nobody ever sees half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write a file so that nobody ever sees half of it. Raises UnwritableCache."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write(path, data)
+    except OSError as problem:
+        raise unwritable(path.parent.parent, problem.strerror) from problem
+
+
+def _write(path: Path, data: bytes) -> None:
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
     try:
         with os.fdopen(handle, "wb") as file:

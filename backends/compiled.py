@@ -340,7 +340,7 @@ class Compiled:
         known = tuple(evaluate_size(form, sizes) for form in shapes.forms)
         key = digest(place, repr(known))
         executable = self._executables.get(key) or read_index(key, Executable)
-        if executable is None:
+        if executable is None or not executable.loads():
             executable = self.assembler(batch, backend, types, orders).executable(sizes, most)
             self._report(executable)
             if executable.portable:

@@ -36,6 +36,10 @@ class Built(Protocol):
     def backend(self) -> str: ...
     @property
     def source(self) -> str: ...
+    def load(self) -> bool:
+        """Whether what it was built into is still there."""
+        ...
+
     def __call__(self, tensors: Sequence[Tensor], sizes: Sequence[int]) -> None: ...
 
 
@@ -123,6 +127,10 @@ class Executable:
     def portable(self) -> bool:
         """True if every step is a kernel, so that a file can hold the whole."""
         return all(isinstance(step, Call) for step in self.steps)
+
+    def loads(self) -> bool:
+        """Whether every kernel can be run: a folder of caches may be emptied in part, or cut by a crash."""
+        return all(step.built.load() for step in self.steps if isinstance(step, Call))
 
     def measure(self, sizes: Mapping[Axis, int]) -> dict[Form, int]:
         """Every size form of the run at these sizes."""

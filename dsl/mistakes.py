@@ -121,6 +121,10 @@ class MissingCompiler(PlaitError, OSError):
     """No C++ compiler was found, or it refused the generated source."""
 
 
+class UnwritableCache(PlaitError, OSError):
+    """The folder of built kernels cannot be made or written."""
+
+
 class NotYet(PlaitError, NotImplementedError):
     """A form that the language has and this backend does not run yet."""
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -14,7 +12,6 @@ from torch import Tensor
 
 import agreement
 import plait
-from plait.backends import cache
 from plait.backends.compiled import Compiled
 from plait.backends.cpp import build as cpp_build
 from plait.backends.cpp.launch import Built
@@ -268,48 +265,6 @@ def test_a_call_at_another_level_is_built_at_it(monkeypatch: pytest.MonkeyPatch,
         monkeypatch.setenv("PLAIT_CXX_LEVEL", level)
         Compiled(total_exp.program()).run({"x": torch.ones(2, 3)})
         assert len(list(cache_folder.rglob("*.so"))) == count
-
-
-CHILD = """
-import sys, torch
-from plait import axes, exp, mixer
-t, c = axes("t c")
-@mixer("x[t, c] -> y[t, c]")
-def total_exp(x):
-    return exp(x)
-before = set(sys.modules)
-total_exp(torch.ones(2, 3))
-new = set(sys.modules) - before
-print(sorted(name for name in new if not name.startswith("plait.backends.cpp")))
-"""
-
-
-def test_a_hit_imports_no_compiler(cache_folder: Path) -> None:
-    """In a fresh process that has torch and plait, the cached call imports what loads its library, and nothing
-    that was needed to make it: that, and what waits for no import, is why it takes milliseconds."""
-    program = cache_folder / "total_exp.py"
-    program.write_text(CHILD)
-    env = os.environ | {"PLAIT_CACHE_DIR": str(cache_folder), "PYTHONPATH": os.pathsep.join(sys.path)}
-    said = [
-        subprocess.run([sys.executable, program], env=env, capture_output=True, text=True, check=True).stdout
-        for _ in range(2)
-    ]
-    assert "plait.backends.assemble" in said[0]
-    assert said[1].strip() == "['plait.compiler.target']"
-
-
-def test_the_digest_of_the_sources_sees_every_source(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for folder in cache.SOURCES:
-        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
-    monkeypatch.setattr(cache, "PACKAGE", tmp_path)
-    monkeypatch.setattr(cache, "sources_digest", cache.sources_digest.__wrapped__)
-    seen = {cache.sources_digest()}
-    for source in ("api.py", "dsl/grammar.lark", "compiler/fuse.py", "backends/cpp/math.h"):
-        (tmp_path / source).write_text("one")
-        seen.add(cache.sources_digest())
-        (tmp_path / source).write_text("two")
-        seen.add(cache.sources_digest())
-    assert len(seen) == 9
 
 
 def test_masks_by_data() -> None:

@@ -7,6 +7,7 @@ linked into a shared object it switches subnormals off in the whole process.
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from pathlib import Path
 from ...compiler.target import CpuTarget
 from ...dsl.errors import CompilerFault
 from ...dsl.mistakes import MissingCompiler
-from ..cache import cache_dir, digest, machine_digest, optimisation, write_whole
+from ..cache import cache_dir, digest, machine_digest, optimisation, unwritable, write_whole
 
 FLAGS = (
     "-std=c++17",
@@ -33,6 +34,12 @@ FLAGS = (
 
 GCC_FLAGS = ("-fno-version-loops-for-strides", "-fno-unswitch-loops")
 """Against copies of loops, which take a fifth of the building time and make no kernel quicker."""
+
+
+ANOTHER = ("try another compiler: CXX=clang++", 'or ask for backend="reference"')
+
+UNWRITABLE = ("No space left on device", "Disk quota exceeded", "Read-only file system", "Permission denied")
+"""What compilers say where the folder is to blame."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +60,7 @@ def find_compiler() -> Compiler:
 
 @cache
 def _find(given: str | None, path: str | None) -> Compiler:
-    candidates = [tuple(given.split())] if given else [("g++",), ("clang++",)]
+    candidates = [tuple(shlex.split(given))] if given else [("g++",), ("clang++",)]
     for command in candidates:
         if command and shutil.which(command[0]):
             return Compiler(command, _version(command))
@@ -74,12 +81,15 @@ def _find(given: str | None, path: str | None) -> Compiler:
 def _version(command: tuple[str, ...]) -> str:
     done = subprocess.run([*command, "--version"], capture_output=True, text=True, check=False)
     if done.returncode:
-        raise MissingCompiler(f"`{' '.join(command)} --version` fails", notes=done.stderr.splitlines()[:5])
+        raise MissingCompiler(
+            f"`{' '.join(command)} --version` fails", notes=done.stderr.splitlines()[:5], helps=ANOTHER
+        )
     return done.stdout
 
 
 def build(source: str, target: CpuTarget) -> Path:
-    """The library of a source, built unless it is there. Raises MissingCompiler with the compiler's words."""
+    """The library of a source, built unless it is there. Raises MissingCompiler with the compiler's words,
+    UnwritableCache."""
     compiler = find_compiler()
     flags = (*compiler.flags, optimisation(), *target.flags)
     native = machine_digest() if "-march=native" in flags else ""
@@ -106,7 +116,11 @@ def build(source: str, target: CpuTarget) -> Path:
 
 
 def _refused(compiler: Compiler, flags: tuple[str, ...], words: str, text: Path) -> Exception:
-    """Whose fault it is that a source did not compile: the compiler's, if it cannot do the simplest."""
+    """Whose fault it is that a source did not compile: the folder's, if it takes nothing more; the compiler's,
+    if it cannot do the simplest."""
+    full = next((reason for reason in UNWRITABLE if reason in words), None)
+    if full is not None:
+        return unwritable(text.parent.parent, full)
     trivial = subprocess.run(
         [*compiler.command, *flags, "-x", "c++", "-", "-o", os.devnull],
         input='#include <cstring>\nextern "C" int one() { return 1; }\n',
@@ -118,7 +132,7 @@ def _refused(compiler: Compiler, flags: tuple[str, ...], words: str, text: Path)
         return MissingCompiler(
             f"`{' '.join(compiler.command)}` does not compile the simplest library",
             notes=trivial.stderr.splitlines()[:8],
-            helps=["try another compiler: CXX=clang++", 'or ask for backend="reference"'],
+            helps=ANOTHER,
         )
     lines = "\n".join(words.splitlines()[:20])
     return CompilerFault("cpp", f"`{compiler.command[0]}` refused the generated source {text}:\n{lines}")

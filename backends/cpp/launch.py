@@ -69,6 +69,15 @@ class Built:
             self._function = function
         return function
 
+    def load(self) -> bool:
+        """Whether the library is there and whole; what is broken is removed, so that it is built anew."""
+        try:
+            self.function()
+        except (OSError, AttributeError):
+            self.library.unlink(missing_ok=True)
+            return False
+        return True
+
     def prepare(self, tensors: Sequence[Tensor], sizes: Sequence[int]) -> ctypes.Array[ctypes.c_long]:
         """Sizes and strides as the kernel takes them; the same for every call of these shapes."""
         numbers = [*sizes, *(stride for tensor in tensors for stride in tensor.stride())]

@@ -77,6 +77,10 @@ class Built:
         """The file that holds the source."""
         return stored(self.entry, self.source)
 
+    def load(self) -> bool:
+        """True: the source is in the index itself, and its file is written where it lacks."""
+        return True
+
     def function(self) -> KernelInterface:
         """The `@triton.jit` function, imported at its first use."""
         function = self._function
