@@ -21,6 +21,7 @@ from ..dsl.mistakes import (
     AbsentOutput,
     InvalidArgument,
     NotFused,
+    NotYet,
     UnknownArgument,
     UnknownBackend,
     WrongDevice,
@@ -271,6 +272,11 @@ class Compiled:
         return bound(self._binder, {name: tuple(tensor.shape) for name, tensor in tensors.items()})
 
     def _prepare(self, tensors: Mapping[str, Tensor], backend: BackendName, types: Precision) -> Prepared:
+        if torch._C._get_tracing_state() is not None:
+            raise NotYet(
+                f"torch.jit.trace records the operations of torch, and `{self.program.name}` runs none",
+                helps=["torch.compile and torch.export.export take modules of plait whole"],
+            )
         found = self._sized(tensors)
         batch = found.pop(BATCH, ())
         assert isinstance(batch, tuple)

@@ -251,6 +251,11 @@ def _given(
             raise UnknownArgument(f"input `{name}` is given twice, by position and by name")
         if tensor is not None:
             tensors[name] = tensor
+    for name, tensor in tensors.items():
+        if not isinstance(tensor, Tensor):
+            raise InvalidArgument(
+                f"input `{name}` of `{program.name}` is a {type(tensor).__name__}, not a tensor"
+            )
     for name in plan.inputs:
         if name not in tensors and name not in optional:
             raise UnknownArgument(

@@ -266,6 +266,9 @@ def test_mistakes_of_calls(pair) -> None:
         ours(x, x=x)
     with pytest.raises(WrongDtype, match="have one dtype"):
         ours(x.float())
+    for wrong in (x.numpy(), x.tolist(), 1.0):
+        with pytest.raises(InvalidArgument, match=r"input `x` of `block` is a \w+, not a tensor"):
+            ours(wrong)
 
 
 def test_a_buffer_that_is_read_and_updated_keeps_its_gradient() -> None:

@@ -164,6 +164,13 @@ def test_torch_compile_with_and_without_an_optional_input() -> None:
     assert torch.equal(found, both(x, g))
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_the_tracer_of_torchscript_is_told_what_to_use_instead(pair) -> None:
+    ours, _ = pair
+    with pytest.raises(NotYet, match=r"torch\.jit\.trace records(.|\n)*torch\.export\.export"):
+        torch.jit.trace(ours.eval(), pictures())
+
+
 def test_per_sample_gradients(pair) -> None:
     """The parameters of a call are whatever torch.func puts in their place."""
     ours, torchs = (each.eval() for each in pair)
