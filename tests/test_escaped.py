@@ -204,3 +204,9 @@ def test_a_reference_step_that_computes_nothing_gives_a_tensor_of_its_own() -> N
     y = call(x)
     y[0] = 5
     assert y.tolist() == [5, 1, 1] and x.tolist() == [1, 1, 1]
+
+
+def test_the_last_chunk_of_a_stream_ends_with_it() -> None:
+    program = plait.parse("mixer f(x[t, c]) -> y[c], z[t]:\n  y = max[t](x)\n  z = prod[c](x)\n").program()
+    tensors = {"x": torch.randn(45, 19)}
+    agree(run_on("cpp", program, tensors), program, tensors, torch.float32)
