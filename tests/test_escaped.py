@@ -1,5 +1,5 @@
-"""What a breakage of tests/breakages once got away with: each test here was written for one that no other test noticed
-(docs/trust.md names them)."""
+"""What a breakage of tests/breakages once got away with: each test here was written for one that the tests expected to
+notice did not (docs/trust.md names them)."""
 
 from __future__ import annotations
 
