@@ -1,11 +1,7 @@
-"""What a call keeps for its gradient: which kernels a step takes, that results do not depend on it, in which
-memory, and that second derivatives are right with it."""
+"""What a call keeps for its gradient: which kernels a step takes, that results do not depend on it,
+and that second derivatives are right with it; in which memory is in test_training_memory.py."""
 
 from __future__ import annotations
-
-import json
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -22,7 +18,6 @@ from plait.compiler.pipeline import plan_program
 from plait.compiler.residuals import from_kept, keep
 from plait.dsl.program import Program
 from plait.dsl.sizes import expand_batch
-from tree import ROOT
 
 CIRCULAR = """
 mixer circular(q[..., h, w, d], k[..., h, w, d], v[..., h, w, d]; radius = 3) -> o[..., h, w, d]:
@@ -326,35 +321,3 @@ def test_narrow_tensors_keep_their_statistics_whole() -> None:
 def test_what_recompute_may_be() -> None:
     with pytest.raises(PlaitError, match="auto, all, none"):
         plait.compile(parse(DENSE), recompute="some")  # pyright: ignore[reportArgumentType]
-
-
-MEMORY = """
-import json, torch, plait
-from plait import parse
-def peak():
-    return next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith("VmHWM"))
-def reset():
-    open("/proc/self/clear_refs", "w").write("5")
-call = plait.compile(parse(TEXT), backend="cpp")
-def step(size):
-    given = [torch.randn(4, size, size, 32, requires_grad=True) for _ in range(3)]
-    out = call(*given)
-    out.sum().backward()
-    return 7 * out.numel() * 4
-step(8)
-reset()
-before = peak()
-bytes = step(96)
-print(json.dumps({"extra": peak() - before, "inputs and outputs": bytes}))
-"""
-
-
-def test_the_memory_of_a_training_step() -> None:
-    """Inputs, the result and the gradients are there anyway; all that comes on top is less than as much again
-    (in scores it would be ten times as much)."""
-    source = f"TEXT = {CIRCULAR!r}\n{MEMORY}".replace("radius = 3", "radius = 8")
-    made = subprocess.run(
-        [sys.executable, "-c", source], capture_output=True, text=True, check=True, cwd=ROOT.parent
-    )
-    found = json.loads(made.stdout.splitlines()[-1])
-    assert found["extra"] < 2 * found["inputs and outputs"], found
