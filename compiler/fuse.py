@@ -23,17 +23,13 @@ from ..dsl.program import (
     AsIf,
     At,
     Axis,
-    Const,
     Coordinate,
     Form,
-    Leaf,
     Map,
     OnGradient,
     Otherwise,
-    Place,
     Program,
     Reduce,
-    Size,
     When,
     children,
     walk,
@@ -42,9 +38,9 @@ from .attention_family import Attention, asked, match_attention, must_store
 from .contraction import parameter_axes
 from .graphs import condense, topological_order
 from .keys import Side
-from .plan import Edge, Group, Plan, Stored
+from .plan import Edge, Group, Plan, Stored, no_kernel, trivial
 from .sum_family import StreamedSum, match_sum, sums_store
-from .tile_group import TileGroup
+from .tile_group import TileGroup, pointwise_in
 from .to_fx import META, Typed
 from .total import Totality
 
@@ -222,13 +218,13 @@ class Fusion:
         if form not in self.sums:
             match = match_sum(form)
             if isinstance(match, StreamedSum) and not all(
-                self._whole(each.channels, each.query, each.key) for each in match.inner
+                self._present(each.channels, each.query, each.key) for each in match.inner
             ):
                 match = "queries or keys may be absent at some channels"
             self.sums[form] = match
         return self.sums[form]
 
-    def _whole(self, channels: Sequence[Axis], query: Form | None, key: Side | None) -> bool:
+    def _present(self, channels: Sequence[Axis], query: Form | None, key: Side | None) -> bool:
         """Whether every channel of queries and keys exists: a stream takes the product over all of them."""
         if key is None or query is None:
             return True
@@ -271,12 +267,26 @@ class Fusion:
             if (form, here) in seen or form in inside or trivial(form):
                 continue
             seen.add((form, here))
-            reason = self._reason(form, here, axes)
+            reason = self._reason(form, here, axes) or self._whole(form, here, axes, inside)
             if reason:
                 yield form, reason
                 continue
             inner = here and not isinstance(form, At | Reduce)
             stack += [(child, inner) for child in children(form)]
+
+    def _whole(self, form: Form, here: bool, axes: set[Axis], inside: set[Form]) -> str:
+        """Why a value is stored in place of the reductions that it is made of (a normalised query): each would
+        be, nothing else reads them, and one has all of its axes."""
+        if not isinstance(form, Map) or form.kind != "real":
+            return ""
+        below = set(walk((form,), lambda each: () if each != form and self._stored(each) else children(each)))
+        parts = [each for each in pointwise_in(form) if isinstance(each, Reduce)]
+        if len(parts) < 2 or below & inside or all(set(each.axes) != set(form.axes) for each in parts):
+            return ""
+        if any(not below.issuperset(self.users[each]) for each in parts):
+            return ""
+        reasons = [self._reason(each, here, axes) for each in parts]
+        return f"it is made of {len(parts)} reductions, and {reasons[0]}" if all(reasons) else ""
 
     def _reason(self, form: Form, here: bool, axes: set[Axis]) -> str:
         """Why a value must be stored, or "" if it is computed where it is read."""
@@ -374,27 +384,3 @@ def form_of(node: Node) -> Form | None:
     """The form that a node of the graph computes, if it computes one."""
     typed = node.meta.get(META)
     return typed.form if isinstance(typed, Typed) else None
-
-
-def trivial(form: Form) -> bool:
-    """Values that are never stored: leaves, numbers, coordinates, and integers made of those."""
-    if isinstance(form, Leaf | Const | Size | Coordinate):
-        return True
-    return form.kind in ("int", "bool") and all(
-        isinstance(each, Const | Size | Coordinate | Map) for each in walk((form,))
-    )
-
-
-def no_kernel(form: Form) -> str:
-    """Why a form has no kernel, or ""."""
-    if form.kind == "complex" or any(child.kind == "complex" for child in children(form)):
-        return "complex values have no kernel yet"
-    if isinstance(
-        form, Map | When | Otherwise | At | Reduce | AsIf | OnGradient | Leaf | Const | Size | Coordinate
-    ):
-        return ""
-    if isinstance(form, Place):
-        data = any(isinstance(each, Leaf) for each in walk(index for _, index in form.indices))
-        where = "depend on data (a scatter)" if data else "no equation gives as reads"
-        return f"it adds up at positions that {where}"
-    return f"{type(form).__name__.lower()} has no kernel yet"

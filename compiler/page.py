@@ -13,11 +13,11 @@ from ..dsl.errors import PlaitError
 from ..dsl.program import Axis, Form, Leaf, Program
 from ..dsl.size_forms import Extent
 from .contraction import inside
-from .fuse import form_of, trivial
+from .fuse import form_of
 from .graphs import layers
 from .notes import Note
 from .pipeline import Planned
-from .plan import Plan
+from .plan import Plan, trivial
 from .receptive import Field, middle, moved_axes, receptive_fields, small_sizes
 from .work import word_of
 

@@ -10,7 +10,25 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from ..dsl.program import Axis, Form, Program, children, walk
+from ..dsl.program import (
+    AsIf,
+    At,
+    Axis,
+    Const,
+    Coordinate,
+    Form,
+    Leaf,
+    Map,
+    OnGradient,
+    Otherwise,
+    Place,
+    Program,
+    Reduce,
+    Size,
+    When,
+    children,
+    walk,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,3 +96,30 @@ class Plan:
 
         found = walk(tuple(own), operands)
         return {form: stored[form] for form in found if form in stored and form not in own}
+
+
+# --- what may be stored
+
+
+def trivial(form: Form) -> bool:
+    """Values that are never stored: leaves, numbers, coordinates, and integers made of those."""
+    if isinstance(form, Leaf | Const | Size | Coordinate):
+        return True
+    return form.kind in ("int", "bool") and all(
+        isinstance(each, Const | Size | Coordinate | Map) for each in walk((form,))
+    )
+
+
+def no_kernel(form: Form) -> str:
+    """Why a form has no kernel, or ""."""
+    if form.kind == "complex" or any(child.kind == "complex" for child in children(form)):
+        return "complex values have no kernel yet"
+    if isinstance(
+        form, Map | When | Otherwise | At | Reduce | AsIf | OnGradient | Leaf | Const | Size | Coordinate
+    ):
+        return ""
+    if isinstance(form, Place):
+        data = any(isinstance(each, Leaf) for each in walk(index for _, index in form.indices))
+        where = "depend on data (a scatter)" if data else "no equation gives as reads"
+        return f"it adds up at positions that {where}"
+    return f"{type(form).__name__.lower()} has no kernel yet"

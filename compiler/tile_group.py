@@ -9,7 +9,8 @@ what does not depend on the latter stands before their stream. Slices of a value
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from ..dsl.build import apply, low, size
@@ -99,9 +100,20 @@ class TileGroup:
         if None in own:
             return f"a {form.op} read at an index that is computed would be computed again at every reader"
         lost = sorted(axis.name for axis in self.grid if (axis,) not in own)
-        if lost:
+        if lost and not self._small(form):
             return f"a {form.op} would be computed again for every {', '.join(lost)}"
         return ""
+
+    def _small(self, form: Reduce) -> bool:
+        """Whether a reduction that is made once a tile takes no more entries than another one takes at each of
+        its lanes: the mean of a vector beside a product with it."""
+        taken = [*reduced_axes(form), *(axis for axis in form.axes if axis not in self.grid)]
+        others = (each for each in self._inside() if isinstance(each, Reduce) and each != form)
+        return any(
+            self.grid <= set(each.axes) and _ranges(taken) <= _ranges(reduced_axes(each))
+            for each in others
+            if all(is_fixed(axis, self.parameters) for axis in reduced_axes(each))
+        )
 
     def _overlapping(self, form: Reduce, places: Places) -> str:
         """Why the slices of a reduction that are read may have entries in common."""
@@ -135,7 +147,7 @@ class TileGroup:
         if None in (places[axis] for axis in form.axes):
             return ""
         why = ""
-        for below in _pointwise_in(form):
+        for below in pointwise_in(form):
             if isinstance(below, When | Otherwise | Reduce) and set(below.axes) != set(form.axes):
                 return ""
             if isinstance(below, When) or self.why_stored(below) or below in self.found:
@@ -214,7 +226,12 @@ class TileGroup:
         return list(inside)
 
 
-def _pointwise_in(form: Map) -> Iterator[Form]:
+def _ranges(axes: Iterable[Axis]) -> Counter[tuple[Form, Form]]:
+    """How many axes run over each range."""
+    return Counter((low(axis), size(axis)) for axis in axes)
+
+
+def pointwise_in(form: Form) -> Iterator[Form]:
     """The values that a form is made of entry by entry, down to reductions, reads and leaves."""
     stack: list[Form] = [form]
     seen = set[Form]()

@@ -94,6 +94,23 @@ def test_computed_keys_are_stored_first() -> None:
     assert list(found.values()) == ["tiles", "stream"]
 
 
+NORMALISED = """
+mixer normalised(x[..., t, c], k[..., t, d], v[..., t, d]) -> o[..., t, d]:
+  param w[d, c]
+  y = sum[c](w * x)
+  z = y - mean[d](y)
+  q = z / sqrt(mean[d](z * z) + 0.00001)
+  like s: t
+  p = softmax[s](sum[d](q * k[t: s]))
+  o = sum[s](p * v[t: s])
+"""
+
+
+def test_a_normalised_query_is_stored_and_not_its_statistics() -> None:
+    """One kernel of the linear map and the norm, in place of one for each sum that the query is made of."""
+    assert families(NORMALISED) == {"q": "tiles", "o": "stream"}
+
+
 ITERATED = """
 mixer retrieval(q[..., t, d], k[..., s, d], v[..., s, e]) -> o[..., t, e]:
   p = softmax[s](sum[d](q * k))
@@ -166,7 +183,7 @@ def test_every_step_is_dumped_in_order() -> None:
     assert (
         seen
         == [step.name for step in STEPS]
-        == ["simplify", "count", "split", "name", "to_fx", "fuse", "join"]
+        == ["simplify", "order", "count", "split", "name", "to_fx", "fuse", "join"]
     )
 
 
