@@ -92,9 +92,7 @@ def check_gradients(example: Example, backend: BackendName = "cpp", place: Placi
     made = call(leaves)
     generator = torch.Generator().manual_seed(7)
     weights = {
-        name: torch.randn(made[name].shape, generator=generator, dtype=torch.float32).to(real)
-        for name in call.smooth
-        if made[name].requires_grad
+        name: random_like(made[name], real, generator) for name in call.smooth if made[name].requires_grad
     }
     if not weights:
         return
@@ -112,6 +110,13 @@ def check_gradients(example: Example, backend: BackendName = "cpp", place: Placi
         _check_differences(program, doubles, interpret(derived, given), weights)
 
 
+def random_like(tensor: Tensor, real: torch.dtype, generator: torch.Generator) -> Tensor:
+    """Random numbers of its shape: complex where it is, else of the dtype `real`."""
+    if tensor.is_complex():
+        return torch.randn(tensor.shape, generator=generator, dtype=tensor.dtype)
+    return torch.randn(tensor.shape, generator=generator, dtype=torch.float32).to(real)
+
+
 def check_second(example: Example) -> None:
     """The gradient of the gradient, along random cotangents: the interpreter's against differences of the first
     one, and the C++ kernels' against it."""
@@ -125,7 +130,7 @@ def check_second(example: Example) -> None:
         if each.leaf.name not in tensors:
             name = each.leaf.name.removeprefix("cot.")
             like = interpret(example.program, example.tensors)[name]
-            tensors[each.leaf.name] = torch.randn(like.shape, generator=generator).to(real_of(example))
+            tensors[each.leaf.name] = random_like(like, real_of(example), generator)
     tensors = {each.leaf.name: tensors[each.leaf.name] for each in first.declarations}
     check_gradients(replace(bare, tensors=tensors))
 
@@ -156,7 +161,9 @@ def _check_differences(
     def loss(step: float) -> float:
         moved = {name: each + step * ways[name] if name in ways else each for name, each in tensors.items()}
         made = interpret(program, moved)
-        return float(sum((made[name] * weight.double()).sum() for name, weight in weights.items()))
+        return float(
+            sum((as_double(weight).conj() * made[name]).real.sum() for name, weight in weights.items())
+        )
 
     expected = (loss(STEP) - loss(-STEP)) / (2 * STEP)
     actual = float(sum((each * ways[name]).sum() for name, each in found.items()))
@@ -165,6 +172,8 @@ def _check_differences(
 
 
 def as_double(tensor: Tensor) -> Tensor:
+    if tensor.is_complex():
+        return tensor.to(torch.complex128)
     return tensor.double() if tensor.is_floating_point() else tensor
 
 
