@@ -19,11 +19,17 @@ from interpreting import Interpreting
 CACHES = {"PLAIT_CACHE_DIR": "plait", "TRITON_CACHE_DIR": "triton", "TORCHINDUCTOR_CACHE_DIR": "inductor"}
 """The variable that says where each tool caches, and its folder below the one of this run."""
 
+LONGEST = ("test_attack", "test_triton_programs", "test_unions", "test_triton_families", "test_papers_triton")
+"""The files that take more than half a minute, longest first."""
+
 os.environ["PLAIT_VERIFY"] = "1"  # the checkers of plans, graphs and kernels run after every step
 
 # Building is most of what tests wait for, and takes half as long so. `make test-all` says -O3; what is said of
 # the code itself takes the fixture `optimised`.
 os.environ.setdefault("PLAIT_CXX_LEVEL", "-O1")
+
+# Two workers have two threads each: one that waits for another sleeps, or it would take the time of a third.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 # `default` is what every change must pass: the same examples each time, and few enough to wait for.
 # `all` looks for new ones, and keeps what failed in .hypothesis for the next run.
@@ -78,7 +84,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A gpu test on a machine without one is skipped, with the reason; not where kernels are interpreted."""
+    """The files that take longest come first, so that the workers end together. A gpu test on a machine
+    without one is skipped, with the reason; not where kernels are interpreted."""
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
     wanting = [item for item in items if item.get_closest_marker("gpu")]
     if not wanting or os.environ.get("TRITON_INTERPRET") == "1":
         return
