@@ -5,7 +5,7 @@ and in Triton's interpreter give what the reference gives; so do its first and i
 those of differences. Bounds are those of `backends/rounding.py`, and no others.
 
 A run goes on after a fault. What it found is in the failure and in the summary at the end; `make test` draws the
-same 100 programs each time, of which every third is derived twice and every fifth runs in Triton's interpreter;
+same 100 programs each time, of which every fourth is derived twice and every fifth runs in Triton's interpreter;
 `make test-all` draws 5,000 new ones for all of these. `pytest tests/test_attack.py --attack 300 --from 7`
 draws so many from a start. A fault that was found becomes a program of `tests/programs`.
 """
@@ -65,7 +65,7 @@ class Attack:
         self.drawn += 1
         checks: list[Callable[[Example], None]] = [reads_back, keeps_its_meaning]
         checks += [check_values, check_gradients]
-        if self.thorough or self.drawn % 3 == 2:
+        if self.thorough or self.drawn % 4 == 2:
             checks.append(check_second)
         if (self.thorough or self.drawn % 5 == 1) and entries(example) <= SMALL:
             checks.append(self.on_triton)
