@@ -9,10 +9,10 @@ axes is taken in the other order (language.md section 4: reorder reductions, pul
 
     sum[m](p * sum[e](g * v)) = sum[e](g * sum[m](p * v)) = sum[e](g * o)
 
-What streams give is kept also where it may be absent (a query without a key): as its value with `otherwise 0`,
-beside a bool that says where it is. Other values are kept where they are present everywhere. The gradient in
-these terms takes what is kept for constants, so it is never derived again: second derivatives start from the
-gradient of the inputs.
+What a softmax gives is kept also where it may be absent (a query without a key): as its value with `otherwise 0`,
+beside a bool that says where it is, if the kernel has these anyway. Other values are kept where they are
+present everywhere. The gradient in these terms takes what is kept for constants, so it is never derived again:
+second derivatives start from the gradient of the inputs.
 """
 
 from __future__ import annotations
@@ -74,11 +74,11 @@ def keep(
     if recompute == "all":
         return program, ()
     total = Totality(program)
-    wanted = dict.fromkeys(_streamed(program))
+    keeper = Keeper(program, rounded)
+    wanted = dict.fromkeys(form for form in _streamed(program) if total.of(form) or keeper.may_lack(form))
     if recompute == "none" and reverse is not None:
         read = {form for form in reverse.forms if isinstance(form, Reduce) and _varies(form)}
         wanted |= dict.fromkeys(form for form in program.forms if form in read and total.of(form))
-    keeper = Keeper(program, rounded)
     for form in wanted:
         keeper.keep(form, total.of(form))
     if not keeper.added:
@@ -91,10 +91,17 @@ class Keeper:
 
     def __init__(self, program: Program, rounded: bool) -> None:
         self.outputs = {} if rounded else {each.value: each for each in reversed(program.outputs)}
+        self.values = {each.value for each in program.outputs}
+        self.normalisers, self.mixed = _softmaxes(program)
         self.conditions = Conditions(optional_leaves(program))
         self.presences: dict[object, Leaf] = {}
         self.kept: list[Kept] = []
         self.added: list[Output] = []
+
+    def may_lack(self, form: Form) -> bool:
+        """Whether no kernel of its own is needed for a value that may be absent: a normaliser that is there on
+        the way, or a value whose `otherwise 0` is a result."""
+        return form in self.normalisers or (form in self.mixed and self.zeroed(form) in self.values)
 
     def keep(self, form: Form, total: bool) -> None:
         there = None if total else self.presence(form)
@@ -115,7 +122,7 @@ class Keeper:
         """The value with `otherwise 0`, as a result has it if one does."""
         zeros = (Const(zero) for zero in (0, 0.0))
         made = [Otherwise(form, zero) for zero in zeros]
-        return next((each for each in made if each in self.outputs), made[-1])
+        return next((each for each in made if each in self.values), made[-1])
 
     def output(self, value: Form) -> Output:
         found = self.outputs.get(value)
@@ -142,6 +149,18 @@ def _streamed(program: Program) -> Iterator[Form]:
             yield from (match.normaliser, form)
         elif isinstance(match_sum(form), StreamedSum):
             yield form
+
+
+def _softmaxes(program: Program) -> tuple[frozenset[Form], frozenset[Form]]:
+    """The softmax sums whose kernels have the log-sum-exp for each of their queries: these, and the sums."""
+    found: dict[Form, Form] = {}
+    for form in program.forms:
+        match = match_attention(form) if isinstance(form, Reduce | Map) and form.kind == "real" else ""
+        if not isinstance(match, Attention) or match.root == match.normaliser:
+            continue
+        if set(match.normaliser.axes) == {*match.batch, *match.lanes}:
+            found[form] = match.normaliser
+    return frozenset(found.values()), frozenset(found)
 
 
 def _varies(form: Form) -> bool:

@@ -1,7 +1,12 @@
-"""Sums over queries and keys together, taken apart: the keys stream, the sums of all queries are stored.
+"""Sums made ready to stream.
 
-    sum[t, s](w) -> sum[t](sum[s](w))         w with contractions in every entry, as in `sum_family`
+    sum[d](when(p, a) * b) -> when(p, sum[d](a * b))      p without d, over axes that a lacks
+    sum[t](when(p, a) * b) -> sum[t](when(p, a * b))      p with t, over axes that a lacks
+    sum[t, s](w) -> sum[t](sum[s](w))                     w with contractions in every entry, as in `sum_family`
 
+The first two take a mask over queries and keys off the one or the other, as the gradient of `sum[s | s <= t](p * v)`
+has it in sum[e](when(s <= t, g) * v): a contraction pairs plain queries with keys. In the last the keys
+stream, the sums of all queries are stored.
 So the gradient of a temperature, which is one number a head, needs no scores in memory: what is stored has
 one number a query. Over which axes keys pass is read off the other streaming sums of the program.
 """
@@ -9,17 +14,24 @@ one number a query. Over which axes keys pass is read off the other streaming su
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+from functools import reduce
 
+from ..dsl.build import apply
 from ..dsl.program import Axis, Form, Piece, Program, Reduce
 from .attention_family import Attention, match_attention
 from .conditions import Conditions, optional_leaves
-from .rewrite import spread
+from .contraction import factors_of
+from .keys import peel
+from .rewrite import guarded, spread
 from .simplify import Rewriter, rewrite_program
 from .sum_family import StreamedSum, match_sum
 
 
 def split_sums(program: Program) -> Program:
-    """The program with sums taken apart where the inner one then streams."""
+    """The program with masks before contractions, and sums taken apart where the inner one then streams."""
+    conditions = Conditions(optional_leaves(program))
+    program = rewrite_program(program, Rewriter({Reduce: (mask_after,)}, conditions))
     domains = tuple(dict.fromkeys(_domains(program)))
     if not domains:
         return program
@@ -29,6 +41,30 @@ def split_sums(program: Program) -> Program:
         return _split(form, domains)
 
     return rewrite_program(program, Rewriter({Reduce: (rule,)}, Conditions(optional_leaves(program))))
+
+
+def mask_after(form: Form, _conditions: Conditions) -> Form | None:
+    """sum[d](when(p, a) * b) -> when(p, sum[d](a * b)), or sum[d](when(p, a * b)) for p with d; p over axes that
+    a lacks"""
+    if not isinstance(form, Reduce) or form.op != "sum" or len(form.pieces) != 1:
+        return None
+    piece = form.pieces[0]
+    around, body = peel(piece.value)
+    masks: list[Form] = []
+    plain: list[Form] = []
+    for each in factors_of(body):
+        found, inner = peel(each)
+        pairs = len(found) > 0 and all(set(p.axes) - set(inner.axes) for p in found)
+        masks += found if pairs else ()
+        plain.append(inner if pairs else each)
+    value = reduce(lambda a, b: apply("mul", a, b), plain)
+    if not masks or set(value.axes) != set(body.axes) or len(plain) == 1:
+        return None
+    over = set(piece.axes)
+    inside = [p for p in masks if set(p.axes) & over]
+    value = guarded(value, dict.fromkeys((*inside, *reversed(around))))
+    made = replace(form, pieces=(Piece(value, piece.axes),))
+    return guarded(made, dict.fromkeys(p for p in masks if p not in inside))
 
 
 def _domains(program: Program) -> Iterator[tuple[Axis, ...]]:

@@ -16,7 +16,8 @@ from plait.compiler.derive import gradient
 from plait.compiler.interpret import interpret
 from plait.compiler.pipeline import plan_program
 from plait.compiler.residuals import from_kept, keep
-from plait.dsl.program import Program
+from plait.compiler.split import split_sums
+from plait.dsl.program import Leaf, Program, When
 from plait.dsl.sizes import expand_batch
 
 CIRCULAR = """
@@ -88,6 +89,13 @@ mixer pairs(q[b, t, d], k[b, m, d], v[b, m, d], w[b, t, m], u[b, m]) -> o[b, t, 
   o = sum[m](p * v) otherwise 0.0
 """
 
+LINEAR = """
+mixer linear(q[b, t, d], k[b, t, d], v[b, t, e]) -> o[b, t, e]:
+  like s: t
+  p = sum[d](q * k[t: s])
+  o = sum[s | s <= t](p * v[t: s])
+"""
+
 PROJECTED = """
 mixer projected(x[b, t, c]) -> y[b, t, c]:
   axis d: 5
@@ -128,6 +136,8 @@ def test_a_query_without_a_key_says_so() -> None:
     """Beside the log-sum-exp goes a bool; the gradient needs no other, since a pair that is seen has one."""
     families = ["stream", "tiles", "sum", "sum", "tiles"]  # the last is the gradient of a mask: zeros
     assert planned(DOCUMENTS, "auto") == ([3, 1, 1, 2, 1], families)
+    linear = parse(LINEAR.replace("s <= t](p * v[t: s])", "s < t](p * v[t: s]) otherwise 0")).program()
+    assert keep(linear, "auto") == (linear, ())
     program = parse(PAIRS).program()
     made, kept = keep(program, "auto")
     assert [each.value.kind for each in made.outputs] == ["real", "bool", "real"]
@@ -151,13 +161,33 @@ def test_a_score_of_minus_infinity_is_seen() -> None:
     assert dq[0, 0].isnan().all() and (dq[0, 1] == 0).all()
 
 
+MASKED = """
+mixer masked(a[t, d], b[s, d], m[t, s], n[s], u[s]) -> x[t, s], y[t, d]:
+  x = sum[d](when(m > 0, a) * b) otherwise 9
+  y = sum[s | u > 0](when(m > n, a) * when(n > 0, b)) otherwise 9
+"""
+
+
+def test_masks_over_pairs_go_behind_contractions() -> None:
+    """The same values where any product is there, and nothing where none is."""
+    program = parse(MASKED).program()
+    made = split_sums(program)
+    masked = [each.value for each in made.forms if isinstance(each, When) and isinstance(each.value, Leaf)]
+    assert [each.name for each in masked if isinstance(each, Leaf)] == ["b"]
+    for seed in range(20):
+        torch.manual_seed(seed)
+        shapes = {"a": (3, 2), "b": (4, 2), "m": (3, 4), "n": (4,), "u": (4,)}
+        given = {name: torch.randn(shape, dtype=torch.float64) for name, shape in shapes.items()}
+        close(interpret(made, given), interpret(program, given))
+
+
 def test_a_temperature_takes_no_pass_of_its_own() -> None:
     """One number a query comes with dq, and is summed over the queries."""
     assert planned(TEMPERATURE, "auto") == ([2, 1, 2, 2, 1], ["stream", "tiles", "sum", "sum", "tiles"])
 
 
 @pytest.mark.parametrize(
-    "text", [OFFSETS, DISTANCES, TEMPERATURE, CAUSAL], ids=lambda text: text.split()[1][:9]
+    "text", [OFFSETS, DISTANCES, TEMPERATURE, CAUSAL, LINEAR], ids=lambda text: text.split()[1][:9]
 )
 def test_nothing_over_pairs_is_stored(text: str) -> None:
     """Tables of offsets and distances too: no stored value has more axes than a tensor of the program."""
@@ -212,6 +242,7 @@ SIZES = {
             for b, n, m in ((1, 1, 1), (2, 13, 5), (1, 3, 67))
         ],
     ),
+    "linear": (LINEAR, [{"q": (1, t, 3), "k": (1, t, 3), "v": (1, t, 5)} for t in (1, 13, 67)]),
     "projected": (
         PROJECTED,
         [{"x": (2, 9, 4), "wq": (5, 4), "wk": (5, 4), "wv": (5, 4), "w": (4, 5)}],
