@@ -2,7 +2,8 @@
 
 For each program: its text reads back; every step of the pipeline keeps its meaning; its kernels on the C++ backend
 and in Triton's interpreter give what the reference gives; so do its first and its second gradients, which are also
-those of differences. Bounds are those of `backends/rounding.py`, and no others.
+those of differences. Bounds are those of `backends/rounding.py`, and no others. Kernels are built so that what they
+do not initialise is poison.
 
 A run goes on after a fault. What it found is in the failure and in the summary at the end; `make test` draws the
 same 100 programs each time, of which every fourth is derived twice and every fifth runs in Triton's interpreter;
@@ -41,6 +42,7 @@ from plait.dsl.parse import parse_text
 from plait.dsl.program import Program
 from plait.dsl.show import show
 from plait.dsl.sizes import bind_sizes
+from poison import poisoning
 from strategies import Example, examples
 
 STARTS = 20
@@ -144,6 +146,8 @@ def test_attack(
 ) -> None:
     thorough = settings().max_examples > 50
     monkeypatch.setenv("PLAIT_CXX_LEVEL", "-O1" if thorough else "-O0")
+    if compiler := poisoning():
+        monkeypatch.setenv("CXX", compiler)
     asked = request.config.getoption("--attack") or (5000 if thorough else 100)
     first = request.config.getoption("--from")
     if first is None:

@@ -33,6 +33,7 @@ from plait.dsl.check import check
 from plait.dsl.program import BATCH, Axis, Program
 from plait.dsl.size_forms import axis_range
 from plait.dsl.sizes import Sizes, bind_sizes
+from poison import poisoning
 from strategies import Example
 
 FOLDER = Path(__file__).parent / "programs"
@@ -104,7 +105,9 @@ def tensors_for(program: Program, case: Case, sizes: dict[str, int]) -> dict[str
 
 
 @pytest.mark.parametrize("path", PROGRAMS, ids=lambda path: path.stem)
-def test_program(path: Path) -> None:
+def test_program(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if compiler := poisoning():
+        monkeypatch.setenv("CXX", compiler)
     text = path.read_text(encoding="utf-8")
     case = header(text)
     assert case != Case(), f"{path.name} has no header, so nothing of it would be tested"
