@@ -11,8 +11,10 @@ import torch
 
 import on_triton
 import plait
+from agreement import agree
 from interpreting import Interpreting
-from kernel_corners import CORNERS, half_storage, split_products
+from kernel_corners import CORNERS
+from kernel_products import half_storage, split_products
 from kernel_sketches import (
     Case,
     Sketch,
@@ -83,6 +85,16 @@ def test_lengths_whose_cubes_need_them_are_64_bits(triton: Interpreting) -> None
     text = "mixer ramp(x[t]) -> y[t]:\n  y = x + to_real(t * t * t)\n"
     found = triton.call(on_triton.run, text, {"x": torch.zeros(1300)})["y"]
     assert torch.equal(found, (torch.arange(1300) ** 3).float())
+
+
+def test_weights_are_powers_of_e(triton: Interpreting) -> None:
+    text = """mixer f(q[t, d], k[t, d]) -> o[t, d]:
+  like s: t
+  p = softmax[s](sum[d](q * k[t: s]))
+  o = sum[s](p * k[t: s])
+"""
+    program, tensors = plait.parse(text).program(), {"q": 2 * torch.randn(5, 4), "k": 2 * torch.randn(5, 4)}
+    agree(triton.call(on_triton.run, text, tensors), program, tensors, torch.float32, "triton")
 
 
 def test_names_are_made_unique() -> None:
