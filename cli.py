@@ -81,6 +81,19 @@ def on_target(about: str, more: str = "") -> Callable[[Callable[..., None]], Cal
     return made
 
 
+of_type = click.option(
+    "--dtype",
+    type=click.Choice(["float32", "float64", "bfloat16", "float16"]),
+    help="Of the tensors; else float32.",
+)
+"""The option that says of which type the tensors are."""
+
+
+def real(dtype: str | None) -> Any:
+    """The torch.dtype of this name."""
+    return None if dtype is None else api.door("backends.precision").DTYPES[dtype]
+
+
 @on_target("Print the program as text.")
 def show(target: str, given: tuple[str, ...]) -> None:
     click.echo(str(program(target, given)))
@@ -102,12 +115,15 @@ def check(target: str, given: tuple[str, ...]) -> None:
     "Sizes that shape the code (widths of channels) and are not given are taken as 64.",
 )
 @click.option("--backend", type=click.Choice(["cpp", "triton"]), default="cpp", show_default=True)
+@of_type
 @click.option("--source", is_flag=True, help="Print the generated source.")
 @click.option(
     "--kernel", is_flag=True, help="Print the kernels in the Kernel language, which both backends print."
 )
-def compile(target: str, given: tuple[str, ...], backend: Any, source: bool, kernel: bool) -> None:
-    made = api.compile(program(target, given), backend=backend, on_unfused="quiet")
+def compile(
+    target: str, given: tuple[str, ...], backend: Any, dtype: str | None, source: bool, kernel: bool
+) -> None:
+    made = api.compile(program(target, given), backend=backend, dtype=real(dtype), on_unfused="quiet")
     if kernel:
         click.echo("\n\n".join(map(str, made.tile_programs)))
         return
@@ -128,11 +144,17 @@ def compile(target: str, given: tuple[str, ...], backend: Any, source: bool, ker
 )
 @click.option("--shape", multiple=True, metavar="NAME=8,64,64", help="The shape of an input; once for each.")
 @click.option("--backend", type=click.Choice(["cpp", "triton"]), default="cpp", show_default=True)
+@of_type
 @click.option("--html", type=click.Path(dir_okay=False), help="Write it as a page with drawings.")
 def explain(
-    target: str, given: tuple[str, ...], shape: tuple[str, ...], backend: Any, html: str | None
+    target: str,
+    given: tuple[str, ...],
+    shape: tuple[str, ...],
+    backend: Any,
+    dtype: str | None,
+    html: str | None,
 ) -> None:
-    made = api.compile(program(target, given), backend=backend, on_unfused="quiet")
+    made = api.compile(program(target, given), backend=backend, dtype=real(dtype), on_unfused="quiet")
     report = made.explain(shapes(shape) if shape else None)
     if html is None:
         click.echo(str(report))
@@ -150,9 +172,12 @@ def explain(
 )
 @click.option("--for", "gpu", default="sm_90", show_default=True, help="sm_80, sm_90, sm_100 or gfx942.")
 @click.option("--shape", multiple=True, metavar="NAME=8,64,64", help="The shape of an input; once for each.")
+@of_type
 @click.option("--backward", is_flag=True, help="The kernels of the gradient.")
-def aot(target: str, given: tuple[str, ...], gpu: str, shape: tuple[str, ...], backward: bool) -> None:
-    for report in api.aot(program(target, given), gpu, shapes(shape), backward=backward):
+def aot(
+    target: str, given: tuple[str, ...], gpu: str, shape: tuple[str, ...], dtype: str | None, backward: bool
+) -> None:
+    for report in api.aot(program(target, given), gpu, shapes(shape), real(dtype), backward):
         click.echo(str(report))
 
 

@@ -186,6 +186,16 @@ def test_compile_prints_the_source_once_and_the_kernel() -> None:
     assert "tl.load" in plait("compile", TEXT, "d=16", "--backend", "triton", "--source").stdout
 
 
+def test_the_type_of_the_tensors_is_an_option() -> None:
+    text = plait("compile", TEXT, "radius=2", "d=4", "--dtype", "bfloat16", "--kernel").stdout
+    assert "in q: bfloat16[" in text and text.startswith("kernel circular_attention float32")
+    assert "float64" in plait("compile", TEXT, "radius=2", "d=4", "--dtype", "float64", "--kernel").stdout
+    shapes = [word for name in "qkv" for word in ("--shape", f"{name}=1,8,8,16")]
+    halved = plait("explain", TEXT, *shapes, "--dtype", "bfloat16").stdout
+    assert re.search(r"bytes +\S.* = 8,192 at least", halved), "half of the bytes of float32"
+    assert "'int8' is not one of" in plait("aot", TEXT, "--dtype", "int8", code=2).stderr
+
+
 def test_explain_tells_the_schedule() -> None:
     assert "streaming softmax" in plait("explain", TEXT).stdout
 
