@@ -111,6 +111,7 @@ def _still(program: Program) -> Iterator[str]:
     if found is None:
         return
     names = {form: name for name, form in program.names}
+    yield from (f"deployed in eval mode: {words}" for words in found.words)
     for output in found.weights.outputs:
         axes = ", ".join(axis.name for axis in output.value.axes)
         value = f"{names.get(output.value, output.name)}[{axes}]"

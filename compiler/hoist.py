@@ -1,6 +1,9 @@
 """Values that are made of weights only, taken out of a program: they change when the weights do, not from
 call to call (design section 2.3, hoisting).
 
+In eval mode the program is brought into its deploy form before (`merge.py`): its stencils merged, scales and
+batch-norms folded into weights, which are then made of weights only.
+
 What is taken is as much as has weights only, if it is worth it: if it holds a reduction or a function, is
 present everywhere, has the same size at every call, and takes not much more memory than what it is made of.
 A read of a table at other indices is not: it costs nothing where it is read.
@@ -34,6 +37,7 @@ from ..dsl.program import (
 )
 from ..dsl.size_forms import evaluate_size
 from .contraction import is_fixed
+from .merge import merge
 from .rewrite import substitute
 from .simplify import rewrite_program
 from .total import Totality
@@ -49,18 +53,21 @@ Computed = Map | When | Otherwise | At | Reduce | AsIf | OnGradient | Leaf | Con
 @dataclass(frozen=True, slots=True)
 class Hoist:
     """`weights` computes the values, its outputs `names`, from the tensors `reads`; `rest` is the program
-    with them as parameters of these names, after its own."""
+    with them as parameters of these names, after its own. `words` say how the program was rewritten for it."""
 
     weights: Program
     rest: Program
     names: tuple[str, ...]
     reads: tuple[str, ...]
+    words: tuple[str, ...] = ()
 
 
 def hoist(program: Program) -> Hoist | None:
     """The program in two, or None where nothing is worth it."""
+    whole = program
+    program, merged, words = _deployed(program)
     total = Totality(program)
-    found = tuple(form for form in _candidates(program) if total.of(form))
+    found = tuple(form for form in _candidates(program, merged) if total.of(form))
     if not found:
         return None
     names = tuple(f"hoisted.{i}" for i, _ in enumerate(found))
@@ -74,25 +81,35 @@ def hoist(program: Program) -> Hoist | None:
     )
     read = {each for each in walk(found) if isinstance(each, Leaf)}
     weights = replace(
-        program,
+        whole,
         name=f"{program.name}_weights",
         inputs=(),
         outputs=tuple(
             Output(name, form, tuple((axis,) for axis in form.axes))
             for name, form in zip(names, found, strict=True)
         ),
-        parameters=tuple(each for each in program.parameters if each.leaf in read),
-        buffers=tuple(each for each in program.buffers if each.leaf in read),
+        parameters=tuple(each for each in whole.parameters if each.leaf in read),
+        buffers=tuple(each for each in whole.buffers if each.leaf in read),
         draws=(),
         updates=(),
         requires=(),
-        names=tuple((name, form) for name, form in program.names if form in set(walk(found))),
+        names=tuple((name, form) for name, form in whole.names if form in set(walk(found))),
     )
     reads = tuple(each.leaf.name for each in weights.declarations)
-    return Hoist(weights, replace(rest, parameters=(*rest.parameters, *made)), names, reads)
+    return Hoist(weights, replace(rest, parameters=(*rest.parameters, *made)), names, reads, words)
 
 
-def _candidates(program: Program) -> tuple[Form, ...]:
+def _deployed(program: Program) -> tuple[Program, frozenset[Form], tuple[str, ...]]:
+    """The deploy form, where all weights that it needs are worth being kept, and these."""
+    if program.mode == "train" or program.updates:
+        return program, frozenset(), ()
+    merged = merge(program)
+    if not all(_pays(each, program, frozenset(merged.weights)) for each in merged.weights):
+        return program, frozenset(), ()
+    return merged.program, frozenset(merged.weights), merged.words
+
+
+def _candidates(program: Program, merged: frozenset[Form]) -> tuple[Form, ...]:
     """The largest values of weights only that are worth it, but for whether they are present."""
     still = made_of_weights(program)
     found: dict[Form, None] = {}
@@ -102,19 +119,19 @@ def _candidates(program: Program) -> tuple[Form, ...]:
         if form in seen:
             continue
         seen.add(form)
-        if still.get(form) and form.kind == "real" and _pays(form, program):
+        if still.get(form) and form.kind == "real" and _pays(form, program, merged):
             found[form] = None
         else:
             stack += children(form)
     return tuple(form for form in program.forms if form in found)
 
 
-def _pays(form: Form, program: Program) -> bool:
+def _pays(form: Form, program: Program, merged: frozenset[Form]) -> bool:
     below = tuple(walk((form,)))
     leaves = [each for each in below if isinstance(each, Leaf)]
     if not leaves or not all(isinstance(each, Computed) and each.kind != "complex" for each in below):
         return False
-    if not any(map(takes_time, below)):
+    if form not in merged and not any(map(takes_time, below)):
         return False
     sized = frozenset(axis for leaf in leaves for axis in leaf.over)
     known = dict(program.fixed)

@@ -49,6 +49,35 @@ def takes_time(form: Form) -> bool:
 
 
 def promising(program: Program) -> bool:
-    """Whether there may be something that is worth being computed once a weight update."""
+    """Whether there may be something that is worth being computed once a weight update: or that would be, once
+    sums of products are merged and what scales them is folded into their weights."""
     still = made_of_weights(program)
-    return any(still[form] and form.kind == "real" and takes_time(form) for form in program.forms)
+    if any(still[form] and form.kind == "real" and takes_time(form) for form in program.forms):
+        return True
+    linear = _linear(program, still)
+    return any(
+        isinstance(form, Map)
+        and not still[form]
+        and (
+            (form.op in ("add", "sub") and all(linear.get(each, 0) for each in form.args))
+            or (form.op in ("mul", "div") and any(linear.get(each, 0) > 1 for each in form.args))
+        )
+        and any(linear.get(each, 0) > 1 for each in form.args)
+        for form in program.forms
+    )
+
+
+def _linear(program: Program, still: Mapping[Form, bool]) -> dict[Form, int]:
+    """2 of sums with weights, and of what adds or scales them; 1 of other values that are no weights."""
+    found: dict[Form, int] = {}
+    for form in program.forms:
+        if still[form] or form.kind != "real":
+            continue
+        match form:
+            case Reduce(op="sum", pieces=(piece,)):
+                found[form] = 2 if any(still.get(each) for each in children(piece.value)) else 1
+            case Map(op="add" | "sub" | "mul" | "div" | "neg") | Otherwise():
+                found[form] = max(found.get(each, 1) for each in children(form))
+            case _:
+                found[form] = 1
+    return found

@@ -45,8 +45,8 @@ LAYERS: tuple[tuple[str, str], ...] = (
     # programs from programs
     ("compiler", "affine rewrite conditions simplify derive_rules reflections gather derive tangent"),
     # which values are stored
-    ("compiler", "graphs plan work total check_plan contraction weights hoist"),
-    ("compiler", "keys attention_family sum_family residuals split order outlets"),
+    ("compiler", "graphs plan work total check_plan contraction weights"),
+    ("compiler", "keys attention_family sum_family residuals split order taps merge hoist outlets"),
     ("compiler", "tile_group fuse join"),
     # the second waist, and what makes one
     ("compiler", "kernel check_kernel kernel_builder written prune reductions lower loops schedule"),
