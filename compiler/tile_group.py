@@ -75,7 +75,8 @@ class TileGroup:
         self.seen.add(key)
         reason = self.why_stored(form)
         if not reason and isinstance(form, Reduce):
-            reason = self._apart(form) or self._again(form, places) or self._overlapping(form, places)
+            reason = self._apart(form) or self._again(form, places) or self._streamed(form, places)
+            reason = reason or self._overlapping(form, places)
         elif not reason and isinstance(form, Map):
             reason = self._made_of_again(form, places)
         if reason:
@@ -114,6 +115,17 @@ class TileGroup:
             for each in others
             if all(is_fixed(axis, self.parameters) for axis in reduced_axes(each))
         )
+
+    def _streamed(self, form: Reduce, places: Places) -> str:
+        """Why a reduction over a stream is stored though it would be computed once. Where an axis of its own is
+        resident, few tiles share its work, and its lanes lie along what is left: the means of an image by channel
+        inside the linear map that mixes the channels. It is small beside what it reads."""
+        if is_product(form, self.found) or all(
+            is_fixed(each, self.parameters) for each in reduced_axes(form)
+        ):
+            return ""
+        held = sorted(axis.name for axis in form.axes if places[axis] == (low(axis), size(axis)))
+        return f"a {form.op} over a stream would keep {', '.join(held)} in one tile" if held else ""
 
     def _overlapping(self, form: Reduce, places: Places) -> str:
         """Why the slices of a reduction that are read may have entries in common."""
