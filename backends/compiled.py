@@ -6,7 +6,6 @@ written once for each value of the sizes that shape the code; all other sizes ar
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, get_args
@@ -28,7 +27,7 @@ from ..dsl.mistakes import (
     WrongDtype,
 )
 from ..dsl.ops import Kind
-from ..dsl.position import place_of_call
+from ..dsl.position import place_of_call, warn_caller
 from ..dsl.program import BATCH, Axis, Declaration, Program
 from ..dsl.size_forms import Sizes, axis_range, evaluate_size
 from ..dsl.sizes import Binder, expand_batch
@@ -384,7 +383,7 @@ class Compiled:
         problem = NotFused(message, notes=lines, helps=helps)
         if self.on_unfused == "error":
             raise problem
-        warnings.warn(str(problem), stacklevel=5)
+        warn_caller(str(problem))
 
 
 def _device(tensors: Mapping[str, Tensor]) -> torch.device:

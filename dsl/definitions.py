@@ -83,7 +83,7 @@ def python_definition(
     where it and the function do not fit.
     """
     name = getattr(function, "__name__", "mixer")
-    text = _header_of_annotations(function, name) if header is None else header
+    text = _header_of_annotations(function, name, span) if header is None else header
     parsed = parse_header(text, *_place(text, name, span if header is not None else None))
     read = signature(parsed)
     parameters = list(inspect.signature(function).parameters.values())
@@ -177,25 +177,27 @@ def _kind_of(hint: object) -> tuple[str | None, tuple[Static, ...]]:
 # --- headers made of annotations: `q: Annotated[Value, "... h w d"]`
 
 
-def _header_of_annotations(function: Callable[..., object], name: str) -> str:
+def _header_of_annotations(function: Callable[..., object], name: str, span: Span | None) -> str:
     """`q[..., h, w, d] -> out[..., h, w, d]`; several results are `out0`, `out1` and so on."""
     try:
         hints = inspect.get_annotations(inspect.unwrap(function), eval_str=True)
     except Exception as error:
-        raise InvalidHeader(f"the annotations of `{name}` cannot be evaluated: {error}") from error
+        raise InvalidHeader(
+            f"the annotations of `{name}` cannot be evaluated: {error}", at=span, label="here"
+        ) from error
     parameters = inspect.signature(function).parameters.values()
     inputs = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    layouts = [_layout(hints.get(each), f"`{each}` of `{name}`") for each in inputs]
+    layouts = [_layout(hints.get(each), f"`{each}` of `{name}`", span) for each in inputs]
     result = hints.get("return")
     results = get_args(result) if get_origin(result) is tuple else (result,)
     names = ["out"] if len(results) == 1 else [f"out{number}" for number in range(len(results))]
-    outputs = [_layout(each, f"the result of `{name}`") for each in results]
+    outputs = [_layout(each, f"the result of `{name}`", span) for each in results]
     left = ", ".join(f"{each}[{layout}]" for each, layout in zip(inputs, layouts, strict=True))
     right = ", ".join(f"{each}[{layout}]" for each, layout in zip(names, outputs, strict=True))
     return f"{left} -> {right}"
 
 
-def _layout(hint: object, what: str) -> str:
+def _layout(hint: object, what: str, span: Span | None) -> str:
     """`..., (h w), c` of `Annotated[Value, "... (h w) c"]`."""
     texts = (
         [each for each in get_args(hint)[1:] if isinstance(each, str)]
@@ -205,6 +207,8 @@ def _layout(hint: object, what: str) -> str:
     if len(texts) != 1:
         raise InvalidHeader(
             f"{what} has no layout",
+            at=span,
+            label="here",
             helps=[
                 'give the mixer a header: `@mixer("x[..., h, w] -> o[..., h, w]")`',
                 'or annotate every input and the result: `x: Annotated[Value, "... h w"]`',

@@ -71,8 +71,8 @@ def build_axis(name: str, extent: Form, where: Span | None = None, *, lowest: in
 
 def _names(names: str) -> list[str]:
     """The words of a list of names; raises InvalidArgument for what cannot be a name."""
-    words = names.replace(",", " ").split()
-    wrong = [word for word in words if not (word.isidentifier() and word.isascii())]
+    words = names.replace(",", " ").split() if isinstance(names, str) else [repr(names)]  # pyright: ignore[reportUnnecessaryIsInstance]
+    wrong = [word for word in words if not word.isidentifier()]
     if wrong or not words:
         raise InvalidArgument(
             f'"{wrong[0]}" is no name for an axis' if wrong else "an axis needs a name", at=here(), label="here",

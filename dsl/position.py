@@ -12,6 +12,7 @@ from __future__ import annotations
 import linecache
 import os
 import sys
+import warnings
 from dataclasses import dataclass, field
 from os.path import sep
 from types import CodeType, FrameType
@@ -60,11 +61,29 @@ def user_frame() -> FrameType | None:
     return frame
 
 
-def place_of_call() -> str:
-    """`train.py:41`: the line that called into plait, through torch or not; "" where it is in no file."""
+def calling_frame() -> FrameType | None:
+    """The innermost frame that is neither plait's nor torch's: who called into plait, through torch or not."""
     frame = user_frame()
     while frame is not None and (_is_ours(frame) or _module(frame).partition(".")[0] == "torch"):
         frame = frame.f_back
+    return frame
+
+
+def warn_caller(message: str) -> None:
+    """A UserWarning at the line that called into plait."""
+    frame = calling_frame()
+    if frame is None:
+        warnings.warn(message, stacklevel=2)
+        return
+    warnings.warn_explicit(
+        message, UserWarning, frame.f_code.co_filename, frame.f_lineno, _module(frame),
+        frame.f_globals.setdefault("__warningregistry__", {}),
+    )  # fmt: skip
+
+
+def place_of_call() -> str:
+    """`train.py:41`: the line that called into plait; "" where it is in no file."""
+    frame = calling_frame()
     if frame is None or frame.f_code.co_filename.startswith("<"):
         return ""
     return f"{_shown(frame.f_code.co_filename)}:{frame.f_lineno}"

@@ -17,6 +17,7 @@ from .mistakes import (
     UndeclaredAxis,
     UnknownAxis,
 )
+from .ops import OPS
 from .program import Axis, Const, Coordinate, Form, Leaf, Map, Size, walk
 from .source import Span
 
@@ -91,6 +92,23 @@ def iterated(form: Form, span: Span | None) -> PlaitError:
     return KindMismatch(
         f"{what} has no parts to iterate over", at=span, label="unpacked or looped over",
         helps=[f"take one index with `x[{{{form.axes[0].name}: 0}}]`"] if form.axes else [],
+    )  # fmt: skip
+
+
+def matrix_product(span: Span | None) -> PlaitError:
+    """`x @ y`."""
+    return KindMismatch(
+        "`@` does not say which axes meet", at=span, label="here",
+        helps=["a product is a sum over the axis that both have: `(x * y).sum(c)`"],
+    )  # fmt: skip
+
+
+def foreign(function: str, span: Span | None) -> PlaitError:
+    """`torch.exp(x)`."""
+    own = f"use plait's own: `plait.{function}(x)`"
+    return KindMismatch(
+        f"torch's `{function}` takes tensors, and found a value of a program", at=span, label="here",
+        helps=[own if function in OPS else "a program is made of plait's own functions and forms: docs/language.md"],
     )  # fmt: skip
 
 

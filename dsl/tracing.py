@@ -154,7 +154,7 @@ def _names(frame: FrameType | None, header: Signature, request: Request) -> Iter
     for name, value in (frame.f_locals if frame else {}).items():
         if not isinstance(value, Value) or isinstance(value, AxisValue) or value.poisoned or name in taken:
             continue
-        if name.isascii() and not isinstance(value.form, Leaf | Const | Size | Coordinate):
+        if not isinstance(value.form, Leaf | Const | Size | Coordinate):
             yield name, value.form
 
 

@@ -7,33 +7,30 @@ predicates, `==` too; identity is `is`, and `bool()` of a value raises (language
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from types import EllipsisType
-from typing import Any, NoReturn, cast
+from typing import Any, cast
 
 from . import build
+from .asked import Asked
 from .errors import CompilerFault, PlaitError
 from .program import BATCH, Axis, Const, Coordinate, Form, Size
 from .refusals import (
     check_literal,
-    converted,
-    iterated,
     no_axes,
     not_a_key,
     not_a_subscript,
     not_a_value,
     not_an_axis,
     other_axes,
-    sizes_decide,
-    truth,
 )
 from .source import Span
 from .static import constant, int_of
-from .trace import current, here, report, stop_tracing
+from .trace import current, here, report
 
 
-class Value:
+class Value(Asked):
     """A partial function from named indices to scalars, as in `dsl.program`.
 
     Operators (`& | ~` on predicates) act on the union of the axes; `v[h + dh, w + dw]` and
@@ -42,7 +39,6 @@ class Value:
     """
 
     __slots__ = ("__weakref__", "_form")
-    __array_ufunc__ = None  # NumPy's scalars leave the operator to this class
 
     def __init__(self, form: Form | None) -> None:
         self._form = form
@@ -154,34 +150,6 @@ class Value:
 
     def __invert__(self) -> Value:
         return applied("not", self)
-
-    # --- what Python asks of numbers and sequences, and a value cannot answer
-
-    def __bool__(self) -> bool:
-        raise self._asked(truth)
-
-    def __index__(self) -> int:
-        raise self._asked(partial(converted, "a whole number"))
-
-    def __float__(self) -> float:
-        raise self._asked(partial(converted, "a Python number"))
-
-    def __iter__(self) -> Iterator[NoReturn]:
-        if self.poisoned:
-            stop_tracing()
-        raise iterated(self.form, here())
-
-    def _asked(self, refusal: Callable[[Form, bool, Span | None], PlaitError]) -> PlaitError:
-        """The mistake of asking, noted as one of sizes where these alone decide the answer; of a
-        poisoned value, what poisoned it."""
-        if self.poisoned:
-            stop_tracing()
-        trace = current()
-        sized = sizes_decide(self.form)
-        error = refusal(self.form, sized, here())
-        if trace is not None and sized:
-            trace.lacking.append(error)
-        return error
 
     # --- reads
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 import ast
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import get_args
 
 from .build import apply
 from .errors import PlaitError
-from .program import Const, Form, Map
+from .ops import Kind
+from .program import Const, Form, Map, map_kind
 
 LONGEST = 100
 """A longer spelling is not looked at."""
@@ -106,5 +108,9 @@ def _applied(op: ast.AST, operands: tuple[ast.AST, ...], words: Mapping[str, Kno
     if name == "neg" and isinstance(known[0].form, Const) and known[0].form.written is None:
         plain = Const(value.value)
         return Known(plain, plain)
-    form = Map(name, tuple(part.form for part in known))
-    return Known(form, Const(value.value)) if form.kind == value.kind else None
+    forms = tuple(part.form for part in known)
+    if map_kind(name, forms) not in get_args(
+        Kind
+    ):  # a power that is not folded is real: no divisor of integers
+        return None
+    return Known(Map(name, forms), Const(value.value))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import linecache
 from collections.abc import Callable
 
 import pytest
@@ -105,3 +106,15 @@ def test_nobody_looks_at_frames_where_nothing_is_wrong(monkeypatch: pytest.Monke
     monkeypatch.setattr(position, "user_frame", looked)
     assert torch.equal(add(A, A), A + A)
     assert torch.equal(plait.compile(add)(A, A), A + A)
+
+
+@plait.mixer("x[t], angle[t] -> y[t]: complex")
+def turned(x, angle):
+    return x * plait.exp(plait.cplx(0.0, angle))
+
+
+def test_a_warning_stands_at_the_call() -> None:
+    with pytest.warns(UserWarning, match="NotFused") as seen:
+        turned(torch.ones(3), torch.ones(3))
+    assert seen[0].filename == __file__
+    assert linecache.getline(__file__, seen[0].lineno).strip() == "turned(torch.ones(3), torch.ones(3))"

@@ -34,7 +34,7 @@ LAYERS: tuple[tuple[str, str], ...] = (
     ("dsl", "presence array_ops boxes grid algebra inequalities bounds prove requirements totality"),
     ("dsl", "size_rules absence rules check"),
     # the two spellings
-    ("dsl", "trace elaborate_values elaborate_forms elaborate_functions layers refusals value tracing"),
+    ("dsl", "trace elaborate_values elaborate_forms elaborate_functions layers refusals asked value tracing"),
     (
         "dsl",
         "definitions functions pointwise domains recurrence calculus initialisers show_plan show declarations",

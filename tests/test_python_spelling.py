@@ -873,3 +873,16 @@ def test_a_float_that_overflows_stays_pythons() -> None:
 
     with pytest.raises(OverflowError):
         squared.program(scale=1e308)
+
+
+def test_names_in_any_alphabet() -> None:
+    """As in text: what Python takes for a name."""
+    _, 键 = axes("η 键")
+
+    @mixer("χ[η, 键] -> ψ[η]")
+    def summe(χ):
+        größe = 2 * χ
+        return größe.sum(键)
+
+    assert str(summe.program()) == ("mixer summe(χ[η, 键]) -> ψ[η]:\n  größe = 2 * χ\n  ψ = sum[键](größe)")
+    assert plait.parse(str(summe.program())).program() == summe.program()
