@@ -26,7 +26,7 @@ os.environ["PLAIT_VERIFY"] = "1"  # the checkers of plans, graphs and kernels ru
 
 # Building is most of what tests wait for, and takes half as long so. `make test-all` says -O3; what is said of
 # the code itself takes the fixture `optimised`.
-os.environ.setdefault("PLAIT_CXX_LEVEL", "-O1")
+os.environ.setdefault("PLAIT_CXX_LEVEL", "-Og")
 
 # Two workers have two threads each: one that waits for another sleeps, or it would take the time of a third.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")

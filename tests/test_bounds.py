@@ -238,7 +238,7 @@ def drawn(made: Program) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("name", VALUES)
 def test_values(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PLAIT_CXX_LEVEL", "-O1")
+    monkeypatch.setenv("PLAIT_CXX_LEVEL", "-Og")
     made = parse({**ONE, **TWO}[name][0]).program()
     given = drawn(made)
     agree(run_on("cpp", made, given), made, given, torch.float64)

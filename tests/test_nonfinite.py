@@ -143,7 +143,7 @@ GRADIENTS = [name for name in PROGRAMS if name not in ("a condition on data", "d
 @pytest.fixture(scope="module", autouse=True)
 def built_quickly() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PLAIT_CXX_LEVEL", "-O1")
+        patch.setenv("PLAIT_CXX_LEVEL", "-Og")
         yield
 
 

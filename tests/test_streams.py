@@ -101,7 +101,7 @@ def unread(name: str, made: dict[str, Tensor], odd: float) -> None:
 def built_quickly() -> Iterator[None]:
     """What is asked here is the values, not the speed."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PLAIT_CXX_LEVEL", "-O1")
+        patch.setenv("PLAIT_CXX_LEVEL", "-Og")
         yield
 
 

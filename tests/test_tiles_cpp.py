@@ -16,7 +16,7 @@ from tiled import read
 @pytest.fixture(scope="module", autouse=True)
 def built_quickly() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PLAIT_CXX_LEVEL", "-O1")
+        patch.setenv("PLAIT_CXX_LEVEL", "-Og")
         yield
 
 
