@@ -12,11 +12,10 @@ from kernel_corners import (
     bounds_of_outer_chunks,
     carries_that_change_places,
     integers_beyond_32_bits,
-    products_in_a_batch,
-    products_of_what_may_be_absent,
     several_axes_of_one_dimension,
     truth_values_of_one_and_of_many,
 )
+from kernel_products import products_in_a_batch, products_of_what_may_be_absent
 from kernel_sketches import FOLDED, Sketch, circular
 from plait.backends.triton.aot import KernelReport, Work, reports, reports_for
 from plait.backends.triton.ops import SPELLINGS
