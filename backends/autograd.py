@@ -77,7 +77,7 @@ class Differentiable:
         self.names = tuple(declaration.leaf.name for declaration in program.declarations)
         self.outputs = tuple(output.name for output in program.outputs)
         self.results = tuple(result.key for result in results(program))
-        extra = {each.result for each in self.kept if each.result.startswith("kept.")}
+        extra = {each.result for each in self.kept if each.added}
         self.smooth = tuple(
             output.name
             for output in program.outputs
@@ -146,7 +146,7 @@ class Differentiable:
         program, kept = programs.keep(own.program, own.recompute, reverse, rounded=rounded)
         if not kept:
             return self
-        added = tuple(each.result for each in kept if each.result.startswith("kept."))
+        added = tuple(each.result for each in kept if each.added)
         compiled = own.beside(program, own.derived, own.like, added)
         return Differentiable(compiled if added else own, kept)
 

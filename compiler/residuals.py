@@ -50,12 +50,14 @@ Recompute = Literal["auto", "all", "none"]
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A value that a call keeps: the result that holds it, and the input by which the gradient takes it; and
-    the input that says where it is present, None where that is everywhere."""
+    """A value that a call keeps: the result that holds it, and the input by which the gradient takes it; whether
+    that result was `added` to those of the program; and the input that says where the value is present, None
+    where that is everywhere."""
 
     form: Form
     result: str
     declaration: Declaration
+    added: bool
     there: Leaf | None = None
 
     @property
@@ -106,7 +108,7 @@ class Keeper:
     def keep(self, form: Form, total: bool) -> None:
         there = None if total else self.presence(form)
         output = self.output(form if total else self.zeroed(form))
-        self.kept.append(Kept(form, output.name, _declaration(output), there))
+        self.kept.append(Kept(form, output.name, _declaration(output), output in self.added, there))
 
     def presence(self, form: Form) -> Leaf:
         """Where the form is present, kept once for all forms that are so at the same places."""
@@ -114,7 +116,7 @@ class Keeper:
         if where not in self.presences:
             output = self.output(present(form))
             declaration = _declaration(output)
-            self.kept.append(Kept(output.value, output.name, declaration))
+            self.kept.append(Kept(output.value, output.name, declaration, output in self.added))
             self.presences[where] = declaration.leaf
         return self.presences[where]
 
