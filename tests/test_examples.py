@@ -193,6 +193,32 @@ def test_a_step_that_does_not_hold_ends_the_demo(monkeypatch: pytest.MonkeyPatch
         demo.main(["--only", "show", "--out", str(tmp_path)])
 
 
+@pytest.mark.parametrize("name", ["matplotlib", "sklearn"])
+def test_what_the_demo_lacks_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str) -> None:
+    for module in [each for each in sys.modules if each.split(".")[0] == name]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setattr(sys, "meta_path", [Lacking(name), *sys.meta_path])
+    shown = [("noise", torch.zeros(3, 4, 4))]
+    steps = {
+        "matplotlib": lambda out: pictures.side_by_side(out / "a.png", shown),
+        "sklearn": lambda out: digits.images(),
+    }
+    monkeypatch.setitem(demo.STEPS, "show", ("A step", steps[name]))
+    with pytest.raises(SystemExit, match=f"the demo needs `{name}.*pip install 'plait\\[demo\\]'"):
+        demo.main(["--only", "show", "--out", str(tmp_path)])
+
+
+class Lacking:
+    """A finder by which a package is not there."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
+        if name.split(".")[0] == self.name:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+
 def test_the_demo_ends_in_one_sentence(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     with warnings.catch_warnings():
         demo.main(["--only", "show", "--out", str(tmp_path)])

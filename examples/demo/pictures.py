@@ -1,17 +1,21 @@
-"""The two pictures of the demo: what goes in beside what comes out, and what one token sees."""
+"""The two pictures of the demo: what goes in beside what comes out, and what one token sees.
+
+matplotlib is imported where it draws, so that who lacks it is told so in the demo's own words.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from matplotlib.axes import Axes
-from matplotlib.colors import PowerNorm
-from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from . import screen
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 INCH = 100
 """Pixels of a picture to an inch of its figure."""
@@ -32,6 +36,8 @@ def image(axes: Axes, pixels: Tensor, title: str, extent: Sequence[float] | None
 
 def side_by_side(path: Path, shown: Sequence[tuple[str, Tensor]]) -> None:
     """Images [3, y, x] of one size beside each other, each under its title, pixel by pixel."""
+    from matplotlib.figure import Figure
+
     height, width = shown[0][1].shape[1:]
     figure = Figure(figsize=(len(shown) * width / INCH, (height + 30) / INCH), layout="constrained")
     for number, (title, pixels) in enumerate(shown, start=1):
@@ -49,6 +55,10 @@ def field(
     `inside` are the pixels that may move it, `token` its first row, first column and size, `at` the place of the
     crop in the image.
     """
+    from matplotlib.colors import PowerNorm
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Rectangle
+
     height, width = strength.shape
     extent = (at[1] - 0.5, at[1] + width - 0.5, at[0] + height - 0.5, at[0] - 0.5)
     figure = Figure(figsize=(10.4, 4.8), layout="constrained")
