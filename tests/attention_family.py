@@ -42,17 +42,19 @@ class Side:
 
 
 @st.composite
-def attention_examples(draw: Draw, *, most: int = 7) -> Example:
+def attention_examples(draw: Draw, *, most: int = 7, outer_most: int = 3) -> Example:
     """Attention over one to three dimensions, each a window (perhaps dilated) or dense, with any
-    predicate over offsets and coordinates, a scale, a bias, and `...` or named batch axes."""
+    predicate over offsets and coordinates, a scale, a bias, and `...` or named batch axes. Sizes are at most
+    `most`, those of batch axes `outer_most`."""
     queries = tuple(Axis(name) for name in "hwt"[: draw(st.integers(1, 3))])
     sizes: Sizes = {axis: draw(axis_sizes(most if len(queries) < 3 else 4)) for axis in queries}
     d, e = Axis("d"), Axis(draw(st.sampled_from("de")))
     sizes |= {axis: draw(axis_sizes(most)) for axis in (d, e)}
     outer = draw(st.sampled_from([(), (BATCH,), (Axis("b"),), (BATCH, Axis("m"))]))
-    sizes |= {axis: draw(axis_sizes(3)) for axis in outer if axis != BATCH}
+    sizes |= {axis: draw(axis_sizes(outer_most)) for axis in outer if axis != BATCH}
     if BATCH in outer:
-        sizes[BATCH] = tuple(draw(st.lists(st.sampled_from([2, 1, 3, 0]), max_size=2)))
+        batch = st.sampled_from([size for size in (2, 1, 3, 0) if size <= outer_most])
+        sizes[BATCH] = tuple(draw(st.lists(batch, max_size=2)))
     writer = Writer(draw, sizes, ())
     radius = Const(writer.pick([1, 0, 2, 3]), written=writer.pick([None, "radius"]))
     sides = [side(writer, axis, radius) for axis in queries]

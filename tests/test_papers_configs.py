@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from golden_cases import agree, copies, gradient
+from golden_cases import Case, agree, copies, gradient
 from papers_in_torch import MODULES
 from plait.stdlib import from_official
 from plait.stdlib.catalogue import find
@@ -92,6 +92,10 @@ BLOCKS = [
 CONFIGS += [("metaformer-block", {"dim": 5, **block}, (2, 4, 3, 5)) for block in BLOCKS]
 
 
+CONDITION = 32.0
+"""How many times larger than a result its terms may be: gradients of one number, norms over one channel."""
+
+
 def drawn(operator: str, config: dict[str, Any], shape: Shape) -> tuple[nn.Module, Tensor]:
     """PyTorch's module with a random state, and an input."""
     torch.manual_seed(len(shape) + sum(shape))
@@ -119,7 +123,11 @@ def check(operator: str, config: dict[str, Any], shape: Shape, backend: Any, dty
     expected = run(plain, x, None)
     state = {key: tensor.to(dtype) for key, tensor in copies(plain.state_dict()).items()}
     module = from_official(operator, config, state, backend=backend)
-    agree(run(module, x.to(dtype), None), expected, dtype)
+    kept = {f"param.{key}": each for key, each in plain.named_parameters()}
+    kept |= {f"buf.{key}": each for key, each in plain.named_buffers()}
+    name = "in.qkv" if operator == "cswin-lepe" else "in.x"
+    bound = Case(operator, config, {name: x, **kept}).bound(dtype, CONDITION)
+    agree(run(module, x.to(dtype), None), expected, dtype, bound)
 
 
 every_config = pytest.mark.parametrize(("operator", "config", "shape"), CONFIGS)

@@ -105,13 +105,6 @@ def built_quickly() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="module")
-def process() -> Iterator[Interpreting]:
-    made = Interpreting()
-    yield made
-    made.close()
-
-
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_it_streams(name: str) -> None:
     plan = plan_program(program(name), verify=True).plan
@@ -129,9 +122,9 @@ def test_values(name: str, odd: float | None) -> None:
 
 @pytest.mark.parametrize("odd", [None, float("nan")])
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_values_on_triton(process: Interpreting, name: str, odd: float | None) -> None:
+def test_values_on_triton(triton: Interpreting, name: str, odd: float | None) -> None:
     given = tensors(name, odd)
-    found = process.call(on_triton.run, PROGRAMS[name][0], given)
+    found = triton.call(on_triton.run, PROGRAMS[name][0], given)
     agree(found, program(name), given, torch.float64)
 
 
@@ -180,11 +173,11 @@ def drawn(made: Program) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("name", KEYS)
-def test_keys_read_by_other_indices(process: Interpreting, name: str) -> None:
+def test_keys_read_by_other_indices(triton: Interpreting, name: str) -> None:
     """Windows that stop at the border, and keys at steps other than one: no score is stored."""
     made = parse(KEYS[name]).program()
     plan = plan_program(made, verify=True).plan
     assert [group.family for group in plan.groups] == ["stream"]
     given = drawn(made)
     agree(run_on("cpp", made, given), made, given, torch.float64)
-    agree(process.call(on_triton.run, KEYS[name], given), made, given, torch.float64)
+    agree(triton.call(on_triton.run, KEYS[name], given), made, given, torch.float64)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,32 +21,25 @@ from strategies import Example, drawn, examples
 from test_programs import PROGRAMS, header, tensors_for
 
 
-@pytest.fixture(scope="module")
-def process() -> Iterator[Interpreting]:
-    made = Interpreting()
-    yield made
-    made.close()
-
-
-def check_in(process: Interpreting, example: Example) -> None:
+def check_in(triton: Interpreting, example: Example) -> None:
     """bfloat16 is asked for on a GPU only: the interpreter of Triton truncates to it."""
     tensors = {name: t.float() if t.dtype == torch.bfloat16 else t for name, t in example.tensors.items()}
     example = replace(example, tensors=tensors)
-    found = process.call(on_triton.run, str(example.program), dict(tensors))
+    found = triton.call(on_triton.run, str(example.program), dict(tensors))
     agree(found, example.program, tensors, real_of(example), "triton")
 
 
 @settings(max_examples=30)
-@given(attention_examples(most=4))
-def test_attention_programs(process: Interpreting, example: Example) -> None:
-    check_in(process, example)
+@given(attention_examples(most=4, outer_most=2))
+def test_attention_programs(triton: Interpreting, example: Example) -> None:
+    check_in(triton, example)
 
 
 @settings(max_examples=20)
 @given(examples(most=4))
-def test_any_program(process: Interpreting, example: Example) -> None:
+def test_any_program(triton: Interpreting, example: Example) -> None:
     """What has a kernel by its kernel, the rest by its reference operation."""
-    check_in(process, example)
+    check_in(triton, example)
 
 
 SOME = {"pointwise": 5, "reductions": 4, "windows": 2, "contractions": 4, "heads": 2, "unions": 2, "mixed": 3}
@@ -59,20 +51,20 @@ def test_every_family_is_drawn() -> None:
 
 
 @pytest.mark.parametrize("family", SOME)
-def test_families(process: Interpreting, family: str) -> None:
-    drawn(FAMILIES[family], SOME[family], lambda example: check_in(process, example))
+def test_families(triton: Interpreting, family: str) -> None:
+    drawn(FAMILIES[family], SOME[family], lambda example: check_in(triton, example))
 
 
 RUNNING = [path for path in PROGRAMS if header(path.read_text()).error is None]
 
 
 @pytest.mark.parametrize("path", RUNNING, ids=lambda path: path.stem)
-def test_regression_programs(process: Interpreting, path: Path) -> None:
+def test_regression_programs(triton: Interpreting, path: Path) -> None:
     text = path.read_text()
     program, case = plait.parse(text).program(), header(text)
     for sizes in case.sizes or [{}]:
         tensors = tensors_for(program, case, sizes)
-        found = process.call(on_triton.run, text, tensors)
+        found = triton.call(on_triton.run, text, tensors)
         agree(found, program, tensors, torch.float64, "triton")
 
 

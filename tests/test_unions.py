@@ -101,17 +101,10 @@ def test_values(example: Example) -> None:
     check_values(example)
 
 
-@pytest.fixture(scope="module")
-def process() -> Iterator[Interpreting]:
-    made = Interpreting()
-    yield made
-    made.close()
-
-
 @settings(max_examples=20)
 @given(union_examples(most=4))
-def test_values_on_triton(process: Interpreting, example: Example) -> None:
-    found = process.call(on_triton.run, str(example.program), dict(example.tensors))
+def test_values_on_triton(triton: Interpreting, example: Example) -> None:
+    found = triton.call(on_triton.run, str(example.program), dict(example.tensors))
     agree(found, example.program, example.tensors, real_of(example), "triton")
 
 
