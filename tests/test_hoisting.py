@@ -247,7 +247,9 @@ def test_softmaxes_functions_and_buffers_of_weights() -> None:
     found = hoist(program)
     assert found is not None
     assert sorted(found.reads) == ["scale", "taps", "temperature"]
-    assert [len(each.value.axes) for each in found.weights.outputs] == [2, 1], "the temperature is in the taps"
+    assert [len(each.value.axes) for each in found.weights.outputs] == [2, 1], (
+        "the temperature is in the taps"
+    )
     generator = torch.Generator().manual_seed(5)
     shapes = {"x": (2, 6, 4), "table": (6,), "taps": (4, 3), "temperature": (), "scale": (4,)}
     tensors = {name: torch.randn(shape, generator=generator).double() for name, shape in shapes.items()}
