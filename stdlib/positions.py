@@ -73,7 +73,7 @@ def _half(channels: AxisValue, width: int | None) -> Value | int:
     if width is None:
         require(channels.size % 2 == 0)
         return channels.size // 2
-    if whole_number(width, "width", 2) % 2:
+    if whole_number(width, "width", 0) < 2 or width % 2:
         refuse(f"`width` is an even number of channels, and this is {width}")
     require(channels.size >= width)
     return width // 2
