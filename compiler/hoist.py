@@ -13,8 +13,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from math import prod
 
 from ..dsl.build import size
+from ..dsl.mistakes import InvalidSize
 from ..dsl.program import (
     AsIf,
     At,
@@ -138,20 +140,12 @@ def _pays(form: Form, program: Program, merged: frozenset[Form]) -> bool:
     try:
         entries = [_entries(leaf.over, known) for leaf in leaves]
         own = _entries(form.axes, known)
-    except KeyError:
+    except InvalidSize:
         return False
     axes = {axis for each in below for axis in each.axes}
     return all(is_fixed(axis, sized) for axis in axes) and own <= MOST_GROWTH * sum(entries)
 
 
 def _entries(axes: tuple[Axis, ...], known: Mapping[Axis, int]) -> int:
-    total = 1
-    for axis in axes:
-        bases = (
-            each.axis for each in walk((size(axis),)) if isinstance(each, Size) and each.axis.size is None
-        )
-        missing = next((base for base in bases if base not in known), None)
-        if missing is not None:
-            raise KeyError(missing)
-        total *= evaluate_size(size(axis), known)
-    return total
+    """Raises InvalidSize where a size belongs to the call."""
+    return prod(evaluate_size(size(axis), known) for axis in axes)

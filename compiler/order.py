@@ -104,7 +104,7 @@ def choices(program: Program) -> tuple[Choice, ...]:
     found: list[Choice] = []
     inside: set[Form] = set()
     for form in reversed(program.forms):
-        if not is_sum(form) or form in inside:
+        if not is_sum(form) or form in inside or weighed(form):
             continue
         reader = Reader(users)
         network = reader.network(form)
@@ -139,6 +139,25 @@ def is_sum(form: Form) -> bool:
             return form.kind == "real" and BATCH not in value.axes
         case _:
             return False
+
+
+def weighed(form: Form) -> bool:
+    """Whether a sum has factors that are functions of reductions, as the weights of a softmax are: it streams as it
+    is, and in another order they would have to be stored."""
+    assert isinstance(form, Reduce)
+    waiting = [form.pieces[0].value]
+    while waiting:
+        each = waiting.pop()
+        match each:
+            case Map(op="mul" | "div", args=args):
+                waiting += args
+            case When(value=x):
+                waiting.append(x)
+            case Map() if any(isinstance(below, Reduce) for below in walk((each,))):
+                return True
+            case _:
+                pass
+    return False
 
 
 # --- the network of a sum
@@ -185,7 +204,7 @@ class Reader:
             case When(predicate=p, value=x):
                 self._read(x, held)
                 self.items.append(Item("where", p))
-            case Reduce(pieces=pieces) if is_sum(form) and self.users.get(form, 0) < 2:
+            case Reduce(pieces=pieces) if is_sum(form) and self.users.get(form, 0) < 2 and not weighed(form):
                 self.inside.add(form)
                 (piece,) = pieces
                 own = {axis: like_axis(axis) for axis in piece.axes if axis in held or axis in self.over}

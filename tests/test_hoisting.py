@@ -287,3 +287,11 @@ def test_the_report_says_what_is_hoisted() -> None:
     assert "standard_weights: 1 kernel" in lines, "what runs without gradients"
     made(X)
     assert "hoisted: `z[o, c]` is made of weights only" in str(made.explain())
+
+
+def test_sizes_that_belong_to_the_call_are_no_mistake() -> None:
+    text = (
+        "mixer f(x[c]) -> y[o]:\n  axis o: 2*size(c)\n  like p: o\n  param w[p, c]\n"
+        "  y = 2 * sum[c](exp(w[p: o]) * x)\n"
+    )
+    assert hoist(plait.parse(text).program()) is None

@@ -247,3 +247,16 @@ def test_what_both_sides_have_lies_in_no_lane() -> None:
     ).values()
     assert one.kernel.lanes == ("e",)
     assert [axis.tile for axis in one.kernel.grid if axis.name == "b"] == [1]
+
+
+def test_a_projection_of_attention_keeps_its_order() -> None:
+    """Projecting the values first would sum over the heads as well: the weights of the softmax would be stored."""
+    text = """
+mixer projected(q[b, m, t, d], k[b, m, t, d], v[b, m, t, e]) -> o[b, t, c]:
+  like s: t
+  axis c: 12
+  param w[c, m, e]
+  p = softmax[s](sum[d](q * k[t: s]))
+  o = sum[m, e](w * sum[s](p * v[t: s]))
+"""
+    assert choices(the(text)) == ()
