@@ -82,7 +82,8 @@ def choose_roles(
         lanes = _spread(left, known, schedule.alone)
     else:
         own = _own(left, contractions) if outputs else left
-        lanes = _lanes(own, known, _width(sums, known, resident, schedule), _run(forms, schedule))
+        run = _run(forms, schedule)
+        lanes = _lanes(own, known, _width(sums, known, resident, schedule), run, run == schedule.run)
     across = None if outputs else _across(sums, stored, known, resident, tuple(lanes), schedule)
     if across is not None:
         return replace(across, kept=kept, resident=resident)
@@ -189,15 +190,18 @@ def _one_by_one(sums: Sequence[Reduce], known: Mapping[Axis, int], schedule: Til
     return all(count is not None and count <= schedule.taps for count in sizes)
 
 
-def _lanes(order: tuple[Axis, ...], known: Mapping[Axis, int], width: int, run: int) -> dict[Axis, int]:
+def _lanes(
+    order: tuple[Axis, ...], known: Mapping[Axis, int], width: int, run: int, filling: bool = False
+) -> dict[Axis, int]:
     """The last axes, without batch axes and short ones where there are others; a run of neighbours
-    along the last, the rest of the tile along the one before it."""
+    along the last, the rest of the tile along the one before it. `filling`: a last axis that is known to
+    have enough entries fills the tile, since the one before it may have only one."""
     long = [axis for axis in order if (extent(axis, known) or SHORT) >= SHORT]
     own = [axis for axis in long if not is_batch(axis)]
     found = own or long or list(order)
     if not found:
         return {}
-    if len(found) == 1 or width <= run:
+    if len(found) == 1 or width <= run or (filling and (extent(found[-1], known) or 0) >= width):
         return {found[-1]: width}
     return {found[-2]: width // run, found[-1]: run}
 

@@ -238,6 +238,15 @@ def test_a_norm_is_one_kernel_that_loads_once() -> None:
     assert not any(isinstance(each, Stream) for each in found)
 
 
+def test_channels_that_fill_a_tile_are_its_lanes() -> None:
+    """Shared with the axis before them, most lanes would be empty where that has one entry (GRN: half the time)."""
+    text = "mixer f(x[b, h, c]) -> z[b]:\n  param g[c]\n  y = g * sum[h](x * x)\n  z = sum[c](exp(y))\n"
+    made = agrees(text, {"x": (3, 5, 35), "g": (35,)})
+    assert [each.lanes for each in made.values()] == [("c",), ("b",)]
+    narrow = agrees(text, {"x": (3, 5, 5), "g": (5,)})
+    assert [each.lanes for each in narrow.values()] == [("b", "c"), ("b",)]
+
+
 def test_a_linear_map_streams_its_outputs() -> None:
     (stream,) = (each for each in kernel("linear").body if isinstance(each, Stream))
     assert stream.carries == ()
