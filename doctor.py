@@ -134,7 +134,7 @@ def _cache() -> Finding:
         files = [path for path in folder.rglob("*") if path.is_file()]
         size = sum(path.stat().st_size for path in files) / 1e6
     except PlaitError as problem:
-        return Finding(False, f"{problem.message}; PLAIT_CACHE_DIR names another folder")
+        return Finding(False, f"cache: {problem.message}; PLAIT_CACHE_DIR names another folder")
     except OSError as problem:
         return Finding(False, f"cache {named}: {problem.strerror}; PLAIT_CACHE_DIR names another folder")
     if not os.access(folder, os.W_OK):

@@ -332,7 +332,7 @@ def test_the_doctor_says_what_to_do_about_the_cache(monkeypatch: pytest.MonkeyPa
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("PLAIT_CACHE_DIR", str(tmp_path / "file"))
     shown = plait("doctor", code=1).stdout
-    assert re.search(r"^--  cache .*PLAIT_CACHE_DIR names another folder$", shown, re.MULTILINE)
+    assert re.search(r"^--  cache.*PLAIT_CACHE_DIR names another folder$", shown, re.MULTILINE)
 
 
 # --- in a shell

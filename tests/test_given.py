@@ -39,7 +39,7 @@ REFUSED = {
     "list": (lambda: [[1.0]], "found a list"),
     "integers": (lambda: ONES.long(), "`x` is real and its tensor is torch.int64"),
     "truth": (lambda: ONES.bool(), "`x` is real and its tensor is torch.bool"),
-    "complex": (lambda: ONES.cfloat(), "`x` is real and its tensor is torch.complex64"),
+    "complex": (lambda: ONES.to(torch.complex64), "`x` is real and its tensor is torch.complex64"),
 }
 
 
@@ -88,7 +88,7 @@ def test_a_sign_that_torch_keeps_as_a_mark() -> None:
 
 
 def test_zeros_without_memory() -> None:
-    zeros = torch._efficientzerotensor((2, 3))
+    zeros = torch._efficientzerotensor((2, 3))  # pyright: ignore[reportPrivateImportUsage]
     assert zeros.data_ptr() == 0
     assert torch.equal(total(zeros), torch.zeros(2))
 
