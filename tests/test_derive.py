@@ -18,6 +18,7 @@ import plait
 from differences import Tensors, check_gradient, places, program_of, random_tensors, with_cotangents
 from partial_forms import cases
 from partials import Bench, leaf, not_yet_forms, sized, union
+from plait.backends.budget import budget
 from plait.compiler.derive import gradient
 from plait.compiler.derive_rules import NO_DERIVATIVE, PULLBACKS, REDUCTIONS
 from plait.compiler.interpret import interpret
@@ -144,8 +145,8 @@ PROGRAMS: dict[str, Value] = {
 }
 
 
-KEEPS_PLACES = {"gather by data", "place by data", "interpolation", "reflected border"}
-"""Where an index depends on data, or is no line: only these scatter."""
+KEEPS_PLACES = {"gather by data", "place by data", "interpolation"}
+"""Where an index depends on data: only these scatter."""
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
@@ -181,6 +182,9 @@ def test_random_programs_agree_with_differences(case: tuple[Bench, Value]) -> No
 
 # --- against torch's autograd
 
+DOUBLE = budget(torch.float64, length=60, operations=20, condition=32)
+"""Of what torch computes in another order: the terms of a gradient are larger than it is."""
+
 
 def agrees(program: Program, function: Callable[..., Tensor], tensors: Tensors, sizes: Sizes) -> Program:
     """Assert that values and gradients are those of hand-written torch code, called by name."""
@@ -191,12 +195,12 @@ def agrees(program: Program, function: Callable[..., Tensor], tensors: Tensors, 
     expected = function(**leaves)
     (output,) = program.outputs
     value = interpret(program, tensors, sizes)[output.name]
-    torch.testing.assert_close(value, expected.detach(), rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(value, expected.detach(), rtol=DOUBLE, atol=DOUBLE)
     expected.backward(given_all[f"cot.{output.name}"])
     for name, found in interpret(derived, given_all, sizes).items():
         of = leaves[name.removeprefix("grad.")].grad
         assert of is not None
-        torch.testing.assert_close(found, of, rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(found, of, rtol=DOUBLE, atol=DOUBLE)
     return derived
 
 
