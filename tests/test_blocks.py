@@ -44,7 +44,7 @@ IMAGE = (2, 8, 5, 9)
 
 BLOCKS = {
     "gnconv": Block(blocks.gnconv, blocks.GnConv(4, 3), ((2, 4, 5, 9),), {"c": 4, "window": 3}, 2, 19),
-    "squeeze and excitation": Block(blocks.excited, blocks.Excited(8), (IMAGE,), {"c": 8}, 3, 10),
+    "squeeze and excitation": Block(blocks.excited, blocks.Excited(8), (IMAGE,), {"c": 8}, 3, 11),
     "channel attention": Block(
         blocks.channel_attention, blocks.ChannelAttention(8), (IMAGE,), {"c": 8}, 5, 17
     ),
