@@ -99,7 +99,7 @@ def _fuse(state: State) -> object:
 
 def _join(state: State) -> object:
     assert state.plan is not None
-    state.plan = join(state.plan, state.matches)
+    state.plan = join(state.plan, state.matches, state.resident)
     return state.plan
 
 
@@ -158,7 +158,8 @@ class Planned:
             parameters = parameter_axes(self.program)
             for group in self.plan.groups:
                 if group.family == "tiles":
-                    found += fixed_axes(group.result.form, stored, parameters)
+                    for each in group.results:
+                        found += fixed_axes(each.form, stored, parameters)
         return tuple(dict.fromkeys(found))
 
 
@@ -268,14 +269,20 @@ def _write(
             return sum_kernel(name, group.result, found, stored, known, real, schedule.stream, also)
         case None:
             pass
-    if schedule.windows is not None:
+    if schedule.windows is not None and not group.also:
         window = window_kernel(name, group.result, stored, known, real, schedule.windows, planned.total)
         if window is not None:
             return window
     if schedule.tiles is not None:
-        tiled = tile_kernel(name, group.result, stored, known, real, schedule.tiles, planned.total)
+        tiled = tile_kernel(
+            name, group.result, stored, known, real, schedule.tiles, planned.total, group.also
+        )
         if tiled is not None:
             return tiled
+    if group.also:
+        raise CompilerFault(
+            "schedule", f"`{group.result.name}` was joined and has no tiles", str(planned.program)
+        )
     return loops_kernel(name, group.result, stored, known, real, schedule.loop_lanes)
 
 

@@ -62,9 +62,14 @@ def extent(axis: Axis, known: Mapping[Axis, int]) -> int | None:
 
 
 def choose_roles(
-    result: Stored, stored: Mapping[Form, Stored], known: Mapping[Axis, int], schedule: TileSchedule
+    result: Stored,
+    stored: Mapping[Form, Stored],
+    known: Mapping[Axis, int],
+    schedule: TileSchedule,
+    alone: bool = True,
 ) -> Roles:
-    """The roles of the axes of a group; `stored` are the values that other groups make."""
+    """The roles of the axes of a group; `stored` are the values that other groups make. One that is not `alone`
+    has further results, and none of their reductions lies across the lanes."""
     forms = inside(result.form, stored)
     sums = [each for each in forms if isinstance(each, Reduce)]
     resident = frozenset(axis for each in sums for axis in _resident(each, stored, known, schedule))
@@ -84,7 +89,7 @@ def choose_roles(
         own = _own(left, contractions) if outputs else left
         run = _run(forms, schedule)
         lanes = _lanes(own, known, _width(sums, known, resident, schedule), run, run == schedule.run)
-    across = None if outputs else _across(sums, stored, known, resident, tuple(lanes), schedule)
+    across = None if outputs or not alone else _across(sums, stored, known, resident, tuple(lanes), schedule)
     if across is not None:
         return replace(across, kept=kept, resident=resident)
     tiles = _outputs(outputs, known, schedule) | _blocks(outputs[-1:], contractions, constant)

@@ -36,17 +36,20 @@ def tile_kernel(
     real: RealType,
     schedule: TileSchedule,
     total: Totality,
+    also: tuple[Stored, ...] = (),
 ) -> Written | None:
-    """The kernel of a group; None where its result has no axis for the lanes."""
-    others = {form: each for form, each in stored.items() if form != result.form}
-    roles = choose_roles(result, others, known, schedule)
+    """The kernel of a group; None where its result has no axis for the lanes. `also` are further results, over
+    the same axes."""
+    own = {result.form, *(each.form for each in also)}
+    others = {form: each for form, each in stored.items() if form not in own}
+    roles = choose_roles(result, others, known, schedule, alone=not also)
     if roles.rows and len(roles.lanes) == 1 and schedule.product is not None:
         schedule = schedule.of_product()
-        roles = choose_roles(result, others, known, schedule)
+        roles = choose_roles(result, others, known, schedule, alone=not also)
     if not roles.lanes and roles.streaming is None:
         return None
     lowering = TileLowering(Builder(real), known, others, roles=roles, schedule=schedule, total=total)
-    return Tiles(name, result, roles, lowering).write()
+    return Tiles(name, result, roles, lowering, also).write()
 
 
 @dataclass(slots=True)
@@ -55,6 +58,7 @@ class Tiles:
     result: Stored
     roles: Roles
     lowering: TileLowering
+    also: tuple[Stored, ...] = ()
     env: dict[Axis, Operand] = field(default_factory=dict[Axis, Operand])
 
     @property
@@ -84,8 +88,9 @@ class Tiles:
             lowering.open(tuple(streamed))
         wide = {**roles.lanes, **roles.rows, **roles.outputs}
         guard = self.builder.both(*(f"{self.env[axis]}.valid" for axis, tile in wide.items() if tile > 1))
-        value = lowering.value(result.form, self.env, guard)
-        tensors = self._store(value, guard)
+        tensors: dict[str, tuple[Form, bool]] = {}
+        for each in (result, *self.also):
+            tensors |= self._store(each, lowering.value(each.form, self.env, guard), guard)
         if streamed:
             lowering.close(axes, ())
         return self._written(grid, tensors)
@@ -99,9 +104,9 @@ class Tiles:
             if axis not in roles.kept and axis not in roles.outputs
         )
 
-    def _store(self, value: Tile, guard: Operand) -> dict[str, tuple[Form, bool]]:
-        """Store the result, and where it is present if that is asked for."""
-        result, lowering = self.result, self.lowering
+    def _store(self, result: Stored, value: Tile, guard: Operand) -> dict[str, tuple[Form, bool]]:
+        """Store a result, and where it is present if that is asked for."""
+        lowering = self.lowering
         index = tuple(lowering.offset(axis, self.env[axis]) for axis in result.axes)
         return {
             store_result(self.builder, result, index, value, guard, there): (result.form, there)
