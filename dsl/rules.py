@@ -38,6 +38,7 @@ from .program import (
     Scan,
     Size,
     children,
+    walk,
 )
 from .size_forms import used_axes
 from .size_rules import (
@@ -123,8 +124,10 @@ def all_inputs_used(program: Program) -> Iterator[PlaitError]:
 
 
 def all_statements_used(program: Program) -> Iterator[PlaitError]:
-    """Every statement of a text is part of an output. Python's own linters say it of Python."""
-    forms = set(program.forms)
+    """Every statement of a text is part of an output, or of the range of an axis. Python's own linters say it of
+    Python."""
+    ranges = (end for axis in used_axes(program) for end in (axis.lo, axis.size) if end is not None)
+    forms = {*program.forms, *walk(tuple(ranges))}
     for name, value in program.names:
         trivial = isinstance(value, Const | Size | Coordinate | Leaf)
         if value in forms or trivial or value.span is None or in_python(value.span):

@@ -275,6 +275,11 @@ def test_sizes_may_be_given_later() -> None:
     assert check.check(replace(late, fixed=((w, 3),))) == ()
 
 
+def test_a_number_of_which_an_axis_is_made_is_used() -> None:
+    text = "mixer f(x[h]) -> y[u]:\n  n = 2 * size(h)\n  axis u: n + 1\n  y = sum[h](x) + u\n"
+    assert check.check(plait.parse(text).program()) == ()
+
+
 def test_statements_of_a_text_are_used() -> None:
     text = Source("mixer p(x[h]) -> o[h]:\n  s = 2*x\n  o = x\n", "p.plait")
     unused = build.apply("mul", Const(2), x.leaf, span=Span(text, 29, 32))
