@@ -6,6 +6,7 @@ from __future__ import annotations
 import pickle
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -107,8 +108,8 @@ def test_a_module_hands_it_on_and_keeps_it() -> None:
 
     module = picked.module(deterministic=True, on_unfused="quiet")
     for each in (module, pickle.loads(pickle.dumps(module))):
-        plan = each._plans.plan("train")
-        assert plan.call.compiled.deterministic
+        plans: Any = each._plans
+        assert plans.plan("train").call.compiled.deterministic
         x = torch.randn(4, 2).requires_grad_()
         each(torch.tensor([3, 3, 0]), x).sum().backward()
         assert x.grad is not None and x.grad[:, 0].tolist() == [1, 0, 0, 2]
