@@ -143,8 +143,7 @@ def multi_head_self_attention(
     primed = [each.like() for each in listed(tokens)] if keys is None else listed(keys)
     if len(primed) != len(listed(tokens)):
         refuse(f"`keys` names {len(primed)} axes for {len(listed(tokens))} of the tokens")
-    weight = param(f"{names[0]}weight", item((part, m, e)), channels, init=init)
-    mixed = (weight * x).sum(channels)
+    mixed = (param(f"{names[0]}weight", item((part, m, e)), channels, init=init) * x).sum(channels)
     if qkv_bias:
         mixed = mixed + param(f"{names[0]}bias", item((part, m, e)), init=0)
     moved = dict(zip(listed(tokens), primed, strict=True))
