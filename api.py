@@ -15,7 +15,7 @@ from .dsl.program import Program
 if TYPE_CHECKING:
     import torch
 
-    from .compiler.explain import Report
+    from .compiler.report.explain import Report
     from .runtime import Compiled
 
 BackendName = Literal["reference", "cpp", "triton"]

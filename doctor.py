@@ -17,7 +17,7 @@ import torch
 from .backends.cache import cache_dir
 from .backends.cpp.build import build, find_compiler
 from .backends.cpp.rates import this_machine
-from .compiler.target import this_cpu
+from .compiler.schedules.target import this_cpu
 from .dsl.errors import CompilerFault, PlaitError
 from .dsl.mistakes import InvalidArgument, MissingCompiler
 

@@ -18,12 +18,12 @@ from .backends.cpp.rates import this_machine
 from .backends.executable import Built, Call
 from .backends.kernel_graph import kernel_graph
 from .backends.precision import STORED, uniform
-from .compiler.cost import Machine
-from .compiler.derive import gradient
-from .compiler.explain import Report, explain
-from .compiler.hoist import hoist
-from .compiler.kernel import Kernel
-from .compiler.target import GPUS, GpuTarget
+from .compiler.algorithms.hoist import hoist
+from .compiler.gradient.derive import gradient
+from .compiler.kernels.kernel import Kernel
+from .compiler.report.cost import Machine
+from .compiler.report.explain import Report, explain
+from .compiler.schedules.target import GPUS, GpuTarget
 from .dsl.check import check
 from .dsl.mistakes import InvalidArgument, InvalidSize, MissingCompiler
 from .dsl.program import BATCH, Axis, Program

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from torch.fx import GraphModule
 
     from .backends.executable import Built
-    from .compiler.explain import Report
-    from .compiler.kernel import Kernel
+    from .compiler.kernels.kernel import Kernel
+    from .compiler.report.explain import Report
 
 
 @dataclass(slots=True)

@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ..compiler.kernel import Kernel
+    from ..compiler.kernels.kernel import Kernel
     from ..dsl.program import Program
     from .executable import Built
     from .precision import Precision

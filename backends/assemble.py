@@ -8,15 +8,15 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from ..compiler.interpret import evaluate
-from ..compiler.kernel import Kernel, RealType
-from ..compiler.memory import operands_of
-from ..compiler.partial import DTYPES, Partial
+from ..compiler.fusion.plan import Group, Stored
+from ..compiler.kernels.kernel import Kernel, RealType
+from ..compiler.kernels.written import Written
+from ..compiler.meaning.interpret import evaluate
+from ..compiler.meaning.memory import operands_of
+from ..compiler.meaning.partial import DTYPES, Partial
 from ..compiler.pipeline import Planned, order_costs, plan_program, shape_forms, write_kernels
-from ..compiler.plan import Group, Stored
-from ..compiler.schedule import GPU_WINDOWS, Schedule, StreamSchedule, cpu_tiles, gpu_tiles
-from ..compiler.target import CpuTarget, this_cpu
-from ..compiler.written import Written
+from ..compiler.schedules.schedule import GPU_WINDOWS, Schedule, StreamSchedule, cpu_tiles, gpu_tiles
+from ..compiler.schedules.target import CpuTarget, this_cpu
 from ..dsl.program import Axis, Form, Item, Leaf, Program, walk
 from ..dsl.size_forms import evaluate_size
 from . import triton_build, triton_rounded

@@ -18,7 +18,7 @@ from torch._C._functorch import is_legacy_batchedtensor
 from torch.autograd import Function, forward_ad
 from torch.nn import Parameter
 
-from ..compiler.storage import results
+from ..compiler.meaning.storage import results
 from ..dsl.canonical import canonical
 from ..dsl.ops import SMOOTH
 from ..dsl.program import BATCH, Coordinate, Place, Program, Reduce, Size, children
@@ -31,7 +31,7 @@ from .registry import DEVICES, Dims, Run, Tensors, operator, untraced
 from .shapes import Fakes
 
 if TYPE_CHECKING:
-    from ..compiler.residuals import Kept
+    from ..compiler.gradient.residuals import Kept
 
 PLAIN = (Tensor, Parameter)
 """Tensors with memory of their own. Any other class (FakeTensor, DTensor ...) has its own idea of a call,
@@ -41,12 +41,12 @@ Derive = Callable[[Program, Sequence[str]], Program]
 
 
 def gradient(program: Program, wrt: Sequence[str]) -> Program:
-    """See `compiler.derive.gradient`."""
+    """See `compiler.gradient.derive.gradient`."""
     return derivatives().gradient(program, wrt)
 
 
 def tangent(program: Program, wrt: Sequence[str]) -> Program:
-    """See `compiler.tangent.tangent`."""
+    """See `compiler.gradient.tangent.tangent`."""
     return derivatives().tangent(program, wrt)
 
 

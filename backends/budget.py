@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from ..compiler.contraction import is_product
+from ..compiler.fusion.contraction import is_product
 from ..dsl.build import size
 from ..dsl.program import Axis, Form, Map, Place, Program, Reduce, Scan, children, walk
 from ..dsl.size_forms import evaluate_size

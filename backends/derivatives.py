@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ..compiler.derive import gradient as gradient
-from ..compiler.residuals import from_kept as from_kept
-from ..compiler.residuals import keep as keep
-from ..compiler.tangent import added as added
-from ..compiler.tangent import apart as apart
-from ..compiler.tangent import tangent as tangent
+from ..compiler.gradient.derive import gradient as gradient
+from ..compiler.gradient.residuals import from_kept as from_kept
+from ..compiler.gradient.residuals import keep as keep
+from ..compiler.gradient.tangent import added as added
+from ..compiler.gradient.tangent import apart as apart
+from ..compiler.gradient.tangent import tangent as tangent

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch._C._functorch import is_legacy_batchedtensor
 from torch.autograd import forward_ad
 
-from ..compiler.weights import promising
+from ..compiler.rewrites.weights import promising
 from ..dsl.program import Program
 from . import hoists
 from .autograd import PLAIN, Differentiable

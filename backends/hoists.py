@@ -2,5 +2,5 @@
 
 from __future__ import annotations
 
-from ..compiler.hoist import Hoist as Hoist
-from ..compiler.hoist import hoist as hoist
+from ..compiler.algorithms.hoist import Hoist as Hoist
+from ..compiler.algorithms.hoist import hoist as hoist

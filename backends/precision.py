@@ -26,7 +26,7 @@ from ..dsl.program import Declaration, Program
 from .given import called, kinds
 
 if TYPE_CHECKING:
-    from ..compiler.kernel import RealType
+    from ..compiler.kernels.kernel import RealType
 
 STORED: dict[torch.dtype, RealType] = {
     torch.float32: "float32",

@@ -2,5 +2,5 @@
 
 from __future__ import annotations
 
-from ..compiler.interpret import interpret as interpret
-from ..compiler.storage import load as load
+from ..compiler.meaning.interpret import interpret as interpret
+from ..compiler.meaning.storage import load as load

@@ -16,10 +16,10 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from ..compiler.contraction import is_product
-from ..compiler.derive_rules import NO_DERIVATIVE, PULLBACKS
-from ..compiler.interpret import interpret
-from ..compiler.memory import not_yet
+from ..compiler.fusion.contraction import is_product
+from ..compiler.gradient.derive_rules import NO_DERIVATIVE, PULLBACKS
+from ..compiler.meaning.interpret import interpret
+from ..compiler.meaning.memory import not_yet
 from ..dsl.batch import expand_batch
 from ..dsl.build import apply, otherwise, present, select, size, when
 from ..dsl.program import (

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..compiler.storage import results
+from ..compiler.meaning.storage import results
 from ..dsl.build import size
 from ..dsl.errors import PlaitError
 from ..dsl.ops import Kind

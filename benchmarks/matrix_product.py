@@ -18,7 +18,7 @@ from torch import Tensor
 
 from plait import Value, axes, axis, mixer
 from plait.backends.cpp.rates import CHAINS, Loop, loops
-from plait.compiler.target import this_cpu
+from plait.compiler.schedules.target import this_cpu
 from plait.stdlib.linears import linear
 
 from .timing import Row, compare, save

@@ -16,28 +16,28 @@ from torch.fx import GraphModule
 from ..dsl.build import size
 from ..dsl.errors import CompilerFault, PlaitError
 from ..dsl.program import Axis, Form, Program
-from .attention_family import Attention
-from .check_kernel import check_kernel
-from .check_plan import check_plan
-from .contraction import fixed_axes, parameter_axes
-from .fuse import Fusion
-from .join import join
-from .kernel import RealType
-from .loops import loops_kernel
-from .order import choices, ordered
-from .outlets import under_own_names
-from .plan import Group, Plan, Stored
-from .schedule import Schedule
-from .simplify import simplify
-from .split import split_sums
-from .stream import stream_kernel
-from .stream_sum import sum_kernel
-from .sum_family import StreamedSum
-from .tiles import tile_kernel
-from .to_fx import to_fx
-from .total import Totality, count_by_sizes
-from .windows import window_kernel
-from .written import Written
+from .algorithms.order import choices, ordered
+from .algorithms.split import split_sums
+from .fusion.attention_family import Attention
+from .fusion.check_plan import check_plan
+from .fusion.contraction import fixed_axes, parameter_axes
+from .fusion.fuse import Fusion
+from .fusion.join import join
+from .fusion.outlets import under_own_names
+from .fusion.plan import Group, Plan, Stored
+from .fusion.sum_family import StreamedSum
+from .kernels.check_kernel import check_kernel
+from .kernels.kernel import RealType
+from .kernels.written import Written
+from .meaning.to_fx import to_fx
+from .rewrites.simplify import simplify
+from .rewrites.total import Totality, count_by_sizes
+from .schedules.loops import loops_kernel
+from .schedules.schedule import Schedule
+from .schedules.stream import stream_kernel
+from .schedules.stream_sum import sum_kernel
+from .schedules.tiles import tile_kernel
+from .schedules.windows import window_kernel
 
 Dump = Callable[[str, object], None]
 

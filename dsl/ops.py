@@ -1,7 +1,7 @@
 """The scalar operations: one row each, with its kind rule and its spelling in text.
 
 What an operation computes, its derivative, and its C++ and Triton spelling are columns that live
-with the code that needs torch (`compiler/interpret.py`, `compiler/derive_rules.py`) or a target
+with the code that needs torch (`compiler/meaning/interpret.py`, `compiler/gradient/derive_rules.py`) or a target
 (`backends/*/ops.py`); a test holds that no row lacks a cell.
 """
 

@@ -12,9 +12,9 @@ from torch import Tensor
 from plait.backends.autograd import Differentiable
 from plait.backends.compiled import BackendName, Compiled
 from plait.backends.rounding import allowed
-from plait.compiler.derive import gradient
-from plait.compiler.interpret import interpret
-from plait.compiler.tangent import apart
+from plait.compiler.gradient.derive import gradient
+from plait.compiler.gradient.tangent import apart
+from plait.compiler.meaning.interpret import interpret
 from plait.dsl.program import AsIf, Map, OnGradient, Program, Reduce
 from strategies import Example
 

@@ -1,7 +1,7 @@
 """The denotation once more, by the book: one scalar at a time, in plain Python.
 
 `Meaning(leaves, sizes)` answers `[form](index)`: a number, a truth value, or None where the form is
-absent. It shares nothing with `compiler/interpret.py` but the equations (language.md section
+absent. It shares nothing with `compiler/meaning/interpret.py` but the equations (language.md section
 4), and is what that interpreter is tested against. It is for boxes of a few hundred entries.
 """
 
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from plait.compiler.partial import NO_INTEGER, Partial, Sizes
+from plait.compiler.meaning.partial import NO_INTEGER, Partial, Sizes
 from plait.dsl.ops import Kind, join
 from plait.dsl.program import (
     AsIf,

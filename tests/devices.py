@@ -14,7 +14,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from plait.compiler.partial import DTYPES
+from plait.compiler.meaning.partial import DTYPES
 from strategies import Example
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from plait.compiler.derive import gradient
-from plait.compiler.interpret import interpret
-from plait.compiler.partial import Sizes
-from plait.compiler.storage import stored_shape
+from plait.compiler.gradient.derive import gradient
+from plait.compiler.meaning.interpret import interpret
+from plait.compiler.meaning.partial import Sizes
+from plait.compiler.meaning.storage import stored_shape
 from plait.dsl.program import Declaration, Form, Item, Leaf, Output, Place, Program, walk
 from plait.dsl.value import Value
 

@@ -15,7 +15,7 @@ from kernel_products import (
     split_products,
 )
 from kernel_sketches import INF, Case, Sketch
-from plait.compiler.kernel import Carry, StreamAxis
+from plait.compiler.kernels.kernel import Carry, StreamAxis
 
 
 def several_axes_of_one_dimension() -> Case:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 
 from kernel_sketches import INF, Case, Sketch
-from plait.compiler.kernel import Carry, RealType, StreamAxis
+from plait.compiler.kernels.kernel import Carry, RealType, StreamAxis
 
 NAN = float("nan")
 

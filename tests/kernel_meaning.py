@@ -14,9 +14,21 @@ from math import prod
 import torch
 from torch import Tensor
 
-from plait.compiler.interpret import OPERATIONS
-from plait.compiler.kernel import Carry, Dot, Fold, Kernel, Let, Load, Operand, Statement, Store, Stream, Take
-from plait.compiler.partial import DTYPES, HIGHEST, KINDS, LOWEST
+from plait.compiler.kernels.kernel import (
+    Carry,
+    Dot,
+    Fold,
+    Kernel,
+    Let,
+    Load,
+    Operand,
+    Statement,
+    Store,
+    Stream,
+    Take,
+)
+from plait.compiler.meaning.interpret import OPERATIONS
+from plait.compiler.meaning.partial import DTYPES, HIGHEST, KINDS, LOWEST
 from plait.dsl.ops import Kind, join
 
 IDENTITY = {"sum": 0, "prod": 1, "any": False, "all": True}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from kernel_sketches import INF, Case, Sketch
-from plait.compiler.kernel import Carry, StreamAxis
+from plait.compiler.kernels.kernel import Carry, StreamAxis
 
 
 def products_in_a_batch() -> Case:

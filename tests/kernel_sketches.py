@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from plait.compiler.kernel import (
+from plait.compiler.kernels.kernel import (
     Buffer,
     Carry,
     Dot,
@@ -30,7 +30,7 @@ from plait.compiler.kernel import (
     StreamAxis,
     Take,
 )
-from plait.compiler.partial import DTYPES
+from plait.compiler.meaning.partial import DTYPES
 from plait.dsl.ops import Kind
 
 INF = float("inf")

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import torch
 
 from kernel_sketches import Case, Sketch
-from plait.compiler.kernel import Carry, RealType, StreamAxis
+from plait.compiler.kernels.kernel import Carry, RealType, StreamAxis
 
 
 def inside(k: Sketch, *axes: str) -> str:

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from plait.compiler.interpret import run
-from plait.compiler.memory import plan
-from plait.compiler.partial import KINDS, Partial, box, partial, spread
+from plait.compiler.meaning.interpret import run
+from plait.compiler.meaning.memory import plan
+from plait.compiler.meaning.partial import KINDS, Partial, box, partial, spread
 from plait.dsl import build
 from plait.dsl.functions import when
 from plait.dsl.ops import Kind

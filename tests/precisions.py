@@ -9,7 +9,7 @@ from torch import Tensor
 
 import plait
 from plait.backends.budget import budget, longest_way
-from plait.compiler.interpret import interpret
+from plait.compiler.meaning.interpret import interpret
 from plait.dsl.program import BATCH, Axis, Program
 from plait.dsl.sizes import bind_sizes, expand_batch
 

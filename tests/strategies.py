@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.vendor.pretty import RepresentationPrinter
 from torch import Tensor
 
-from plait.compiler.storage import stored_shape
+from plait.compiler.meaning.storage import stored_shape
 from plait.dsl import build
 from plait.dsl.program import (
     BATCH,

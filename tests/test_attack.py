@@ -31,8 +31,8 @@ from compositions import compositions
 from interpreting import Interpreting
 from kernel_families import FAMILIES
 from plait.backends.rounding import allowed
-from plait.compiler.interpret import interpret
-from plait.compiler.partial import batch
+from plait.compiler.meaning.interpret import interpret
+from plait.compiler.meaning.partial import batch
 from plait.compiler.pipeline import plan_program
 from plait.dsl.batch import expand_batch
 from plait.dsl.canonical import canonical

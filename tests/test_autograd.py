@@ -17,9 +17,9 @@ import plait
 from plait.backends.autograd import Differentiable, differentiable
 from plait.backends.budget import budget
 from plait.backends.compiled import Compiled
-from plait.compiler.derive import gradient
-from plait.compiler.interpret import interpret
-from plait.compiler.tangent import apart, tangent
+from plait.compiler.gradient.derive import gradient
+from plait.compiler.gradient.tangent import apart, tangent
+from plait.compiler.meaning.interpret import interpret
 from plait.dsl.calculus import as_if, on_gradient, stop
 from plait.dsl.declarations import buffer, param, update
 from plait.dsl.domains import softmax

@@ -18,10 +18,10 @@ from interpreting import Interpreting
 from noted import clear
 from plait import Mixer
 from plait.backends.budget import budget
-from plait.compiler.derive import gradient
+from plait.compiler.fusion.plan import Plan
+from plait.compiler.gradient.derive import gradient
+from plait.compiler.gradient.residuals import from_kept, keep
 from plait.compiler.pipeline import plan_program
-from plait.compiler.plan import Plan
-from plait.compiler.residuals import from_kept, keep
 from plait.dsl.program import Program
 from plait.dsl.sizes import expand_batch
 from plait.stdlib.papers.convnext import convnext_block

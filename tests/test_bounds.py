@@ -12,12 +12,12 @@ from torch import Tensor
 
 from agreement import agree, run_on
 from plait import parse
-from plait.compiler.derive import gradient
-from plait.compiler.kernel import Dot, Kernel, Stream
+from plait.compiler.gradient.derive import gradient
+from plait.compiler.kernels.kernel import Dot, Kernel, Stream
+from plait.compiler.kernels.written import Written
 from plait.compiler.pipeline import Planned, plan_program, write_kernels
-from plait.compiler.schedule import Schedule, StreamSchedule, cpu_tiles
-from plait.compiler.trips import Counter, Nest
-from plait.compiler.written import Written
+from plait.compiler.report.trips import Counter, Nest
+from plait.compiler.schedules.schedule import Schedule, StreamSchedule, cpu_tiles
 from plait.dsl.build import size
 from plait.dsl.program import Program
 from plait.dsl.size_forms import Sizes, evaluate_size, program_axes

@@ -16,21 +16,8 @@ import kernel_meaning
 from kernel_families import FAMILIES
 from kernel_meaning import Meaning, Value
 from plait.backends.cpp import rates
-from plait.compiler.check_kernel import check_kernel
-from plait.compiler.cost import (
-    FREE,
-    FUNCTIONS,
-    Amount,
-    Cost,
-    Machine,
-    bound,
-    kernel_cost,
-    program_least,
-    tallies,
-    totals,
-    width_of,
-)
-from plait.compiler.kernel import (
+from plait.compiler.kernels.check_kernel import check_kernel
+from plait.compiler.kernels.kernel import (
     Buffer,
     Carry,
     Dot,
@@ -43,7 +30,20 @@ from plait.compiler.kernel import (
     Stream,
     StreamAxis,
 )
-from plait.compiler.trips import Counter, Formula
+from plait.compiler.report.cost import (
+    FREE,
+    FUNCTIONS,
+    Amount,
+    Cost,
+    Machine,
+    bound,
+    kernel_cost,
+    program_least,
+    tallies,
+    totals,
+    width_of,
+)
+from plait.compiler.report.trips import Counter, Formula
 from plait.dsl.batch import expand_batch
 from plait.dsl.mistakes import InvalidArgument
 from plait.dsl.program import BATCH, Program

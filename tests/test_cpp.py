@@ -17,8 +17,8 @@ from plait.backends.cpp import build as cpp_build
 from plait.backends.cpp.launch import Built
 from plait.backends.cpp.printer import print_cpp
 from plait.backends.cpp.widths import overflows
-from plait.compiler.interpret import interpret
-from plait.compiler.target import AVX2, BASELINE, CpuTarget, this_cpu
+from plait.compiler.meaning.interpret import interpret
+from plait.compiler.schedules.target import AVX2, BASELINE, CpuTarget, this_cpu
 from plait.dsl.domains import softmax
 from plait.dsl.errors import CompilerFault
 from plait.dsl.functions import axes, near, when

@@ -19,7 +19,7 @@ from kernel_sketches import FOLDED, Case, depthwise, folded, product, streamed_o
 from kernel_tiles import TILED
 from plait.backends.cpp.launch import Built
 from plait.backends.cpp.produce import build
-from plait.compiler.target import AVX2, BASELINE, CpuTarget, this_cpu
+from plait.compiler.schedules.target import AVX2, BASELINE, CpuTarget, this_cpu
 from plait.dsl.errors import CompilerFault
 
 REFUSED = {

@@ -19,11 +19,11 @@ from differences import Tensors, check_gradient, places, program_of, random_tens
 from partial_forms import cases
 from partials import Bench, leaf, not_yet_forms, sized, union
 from plait.backends.budget import budget
-from plait.compiler.derive import gradient
-from plait.compiler.derive_rules import NO_DERIVATIVE, PULLBACKS, REDUCTIONS
-from plait.compiler.interpret import interpret
-from plait.compiler.partial import Sizes
-from plait.compiler.simplify import simplify
+from plait.compiler.gradient.derive import gradient
+from plait.compiler.gradient.derive_rules import NO_DERIVATIVE, PULLBACKS, REDUCTIONS
+from plait.compiler.meaning.interpret import interpret
+from plait.compiler.meaning.partial import Sizes
+from plait.compiler.rewrites.simplify import simplify
 from plait.dsl.batch import expand_batch
 from plait.dsl.calculus import as_if, on_gradient, stop
 from plait.dsl.check import check

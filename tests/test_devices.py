@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 import plait
-from plait.compiler.interpret import interpret
+from plait.compiler.meaning.interpret import interpret
 
 SCATTERED = """
 mixer scattered(x[h], at: index h, y[h]) -> o[h], n:

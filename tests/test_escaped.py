@@ -16,11 +16,11 @@ from plait.backends import compiled as calls
 from plait.backends.compiled import Compiled
 from plait.backends.cpp import build as cpp_build
 from plait.backends.executable import Call
-from plait.compiler.derive import gradient
-from plait.compiler.interpret import interpret
-from plait.compiler.residuals import keep
-from plait.compiler.tangent import tangent
-from plait.compiler.target import AVX2
+from plait.compiler.gradient.derive import gradient
+from plait.compiler.gradient.residuals import keep
+from plait.compiler.gradient.tangent import tangent
+from plait.compiler.meaning.interpret import interpret
+from plait.compiler.schedules.target import AVX2
 from tiled import agrees
 
 DOUBLED = "mixer doubled(x[h]) -> y[h]:\n  y = x + x\n"

@@ -14,14 +14,14 @@ from noted import clear, contmix
 from plait import Program, parse
 from plait.backends.assemble import Assembler
 from plait.backends.precision import uniform
-from plait.compiler.cost import Machine, tallies, totals
-from plait.compiler.explain import Report, explain
-from plait.compiler.graphs import layers
-from plait.compiler.kernel import Stream
-from plait.compiler.receptive import receptive_fields, small_sizes
-from plait.compiler.seen import seen
-from plait.compiler.target import AVX2
-from plait.compiler.trips import Counter, Nest
+from plait.compiler.fusion.graphs import layers
+from plait.compiler.kernels.kernel import Stream
+from plait.compiler.report.cost import Machine, tallies, totals
+from plait.compiler.report.explain import Report, explain
+from plait.compiler.report.receptive import receptive_fields, small_sizes
+from plait.compiler.report.seen import seen
+from plait.compiler.report.trips import Counter, Nest
+from plait.compiler.schedules.target import AVX2
 from plait.dsl.build import size
 from plait.dsl.mistakes import InvalidSize
 from plait.dsl.program import BATCH, Axis

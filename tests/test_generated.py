@@ -16,11 +16,11 @@ from agreement import agree
 from attention_family import attention_examples
 from denotation import Meaning, differences
 from kernel_families import FAMILIES
-from plait.compiler.interpret import interpret, run
-from plait.compiler.memory import plan
-from plait.compiler.partial import batch
-from plait.compiler.storage import load_all
-from plait.compiler.to_fx import to_fx
+from plait.compiler.meaning.interpret import interpret, run
+from plait.compiler.meaning.memory import plan
+from plait.compiler.meaning.partial import batch
+from plait.compiler.meaning.storage import load_all
+from plait.compiler.meaning.to_fx import to_fx
 from plait.dsl.batch import expand_batch
 from plait.dsl.canonical import canonical
 from plait.dsl.check import check, check_sizes

@@ -7,7 +7,7 @@ import torch
 import plait
 from plait.backends.assemble import Assembler
 from plait.backends.precision import uniform
-from plait.compiler.kernel import Kernel, Stream
+from plait.compiler.kernels.kernel import Kernel, Stream
 from plait.dsl.program import Program
 from plait.dsl.sizes import bind_sizes
 

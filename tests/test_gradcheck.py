@@ -23,9 +23,9 @@ from compositions import compositions
 from kernel_families import FAMILIES
 from plait.backends.autograd import Differentiable
 from plait.backends.compiled import Compiled
-from plait.compiler.derive import gradient
-from plait.compiler.interpret import interpret
-from plait.compiler.tangent import apart
+from plait.compiler.gradient.derive import gradient
+from plait.compiler.gradient.tangent import apart
+from plait.compiler.meaning.interpret import interpret
 from plait.dsl.mistakes import NotYet
 from plait.dsl.program import AsIf, OnGradient
 from strategies import Example, drawn, examples

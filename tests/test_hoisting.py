@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 import plait
 from plait.backends.compiled import Compiled
-from plait.compiler.hoist import hoist
-from plait.compiler.interpret import interpret
+from plait.compiler.algorithms.hoist import hoist
+from plait.compiler.meaning.interpret import interpret
 
 STANDARD = """
 mixer standard(x[b, t, c]) -> y[b, t, o]:

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from denotation import SCALARS, Meaning, differences
 from partials import Bench, declared, items, not_yet_forms, of, program, random, same, sized, union
-from plait.compiler.interpret import evaluate, interpret, run
-from plait.compiler.memory import operands_of, plan
-from plait.compiler.operations import OPERATIONS
-from plait.compiler.partial import DTYPES, NO_INTEGER, POISON, Partial
+from plait.compiler.meaning.interpret import evaluate, interpret, run
+from plait.compiler.meaning.memory import operands_of, plan
+from plait.compiler.meaning.operations import OPERATIONS
+from plait.compiler.meaning.partial import DTYPES, NO_INTEGER, POISON, Partial
 from plait.dsl import build
 from plait.dsl.batch import expand_batch
 from plait.dsl.domains import softmax

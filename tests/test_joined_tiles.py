@@ -9,8 +9,8 @@ from torch import Tensor
 import on_triton
 import plait
 from interpreting import Interpreting
-from plait.compiler.derive import gradient
-from plait.compiler.interpret import interpret
+from plait.compiler.gradient.derive import gradient
+from plait.compiler.meaning.interpret import interpret
 from plait.compiler.pipeline import plan_program
 from plait.dsl.program import Program
 from precisions import program

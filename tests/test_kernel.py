@@ -10,8 +10,8 @@ import torch
 
 from kernel_meaning import run
 from kernel_sketches import depthwise, streamed_outputs, total
-from plait.compiler.check_kernel import check_kernel
-from plait.compiler.kernel import (
+from plait.compiler.kernels.check_kernel import check_kernel
+from plait.compiler.kernels.kernel import (
     Buffer,
     Carry,
     Dot,
@@ -27,8 +27,8 @@ from plait.compiler.kernel import (
     StreamAxis,
     Take,
 )
-from plait.compiler.kernel_builder import Builder
-from plait.compiler.prune import prune
+from plait.compiler.kernels.kernel_builder import Builder
+from plait.compiler.kernels.prune import prune
 from plait.dsl.errors import CompilerFault
 
 ROWS = ("t",)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from plait.compiler.reach import confined
+from plait.compiler.schedules.reach import confined
 from plait.dsl.elaborate import elaborate
 from plait.dsl.parse import parse_text
 from plait.dsl.program import Map

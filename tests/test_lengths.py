@@ -17,10 +17,10 @@ from interpreting import Interpreting
 from kernel_meaning import Meaning
 from plait import compile as compiled
 from plait import parse
-from plait.compiler.kernel import Load, Stream
+from plait.compiler.kernels.kernel import Load, Stream
+from plait.compiler.kernels.written import Written
 from plait.compiler.pipeline import plan_program, write_kernels
-from plait.compiler.schedule import Schedule, StreamSchedule, cpu_tiles
-from plait.compiler.written import Written
+from plait.compiler.schedules.schedule import Schedule, StreamSchedule, cpu_tiles
 from plait.dsl.build import size
 from plait.dsl.program import Program
 from plait.dsl.size_forms import evaluate_size

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from plait.backends.cpp.build import build
 from plait.backends.cpp.emit import HEADER
-from plait.compiler.partial import NO_INTEGER
-from plait.compiler.target import AVX2, BASELINE, CpuTarget, this_cpu
+from plait.compiler.meaning.partial import NO_INTEGER
+from plait.compiler.schedules.target import AVX2, BASELINE, CpuTarget, this_cpu
 
 Array = NDArray[np.floating]
 Function = Callable[[Array], Array]

@@ -18,9 +18,9 @@ from agreement import agree
 from interpreting import Interpreting
 from plait import parse
 from plait.backends.compiled import Compiled
-from plait.compiler.hoist import hoist
-from plait.compiler.interpret import interpret
-from plait.compiler.merge import merge
+from plait.compiler.algorithms.hoist import hoist
+from plait.compiler.algorithms.merge import merge
+from plait.compiler.meaning.interpret import interpret
 from plait.dsl.build import size
 from plait.dsl.program import Leaf, Program, Reduce, walk
 from plait.dsl.size_forms import evaluate_size

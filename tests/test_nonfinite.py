@@ -12,8 +12,8 @@ from torch import Tensor
 
 from kernel_families import FAMILIES
 from plait.backends.compiled import Compiled
-from plait.compiler.derive import gradient
-from plait.compiler.interpret import interpret
+from plait.compiler.gradient.derive import gradient
+from plait.compiler.meaning.interpret import interpret
 from plait.dsl.program import Program
 from strategies import Example, drawn
 from tiled import meant, read

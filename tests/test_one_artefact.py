@@ -12,7 +12,7 @@ from torch import Tensor
 import plait
 from plait import Program, parse
 from plait.backends.compiled import Compiled
-from plait.compiler.interpret import interpret
+from plait.compiler.meaning.interpret import interpret
 
 PRIMES = (1, 2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67)
 EDGES = (4, 8, 9, 15, 16, 32, 33, 63, 64, 65, 100, 127, 128, 129, 255, 256, 257, 500)

@@ -18,10 +18,10 @@ from partials import Bench, same, sized
 from plait import compile as compiled
 from plait import parse
 from plait.backends.compiled import Compiled
-from plait.compiler.order import choices, ordered
+from plait.compiler.algorithms.order import choices, ordered
 from plait.compiler.pipeline import plan_program, write_kernels
-from plait.compiler.schedule import Schedule, StreamSchedule, cpu_tiles
-from plait.compiler.simplify import simplify
+from plait.compiler.rewrites.simplify import simplify
+from plait.compiler.schedules.schedule import Schedule, StreamSchedule, cpu_tiles
 from plait.dsl.functions import axes, when
 from plait.dsl.program import Output, Program
 from plait.dsl.size_forms import Sizes, evaluate_size, program_axes

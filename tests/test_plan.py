@@ -10,11 +10,11 @@ import torch
 
 import plait
 from plait import Program, parse
-from plait.compiler.check_plan import check_plan
-from plait.compiler.derive import gradient
+from plait.compiler.fusion.check_plan import check_plan
+from plait.compiler.fusion.plan import Plan
+from plait.compiler.gradient.derive import gradient
+from plait.compiler.gradient.residuals import from_kept, keep
 from plait.compiler.pipeline import STEPS, plan_program
-from plait.compiler.plan import Plan
-from plait.compiler.residuals import from_kept, keep
 from plait.dsl.errors import CompilerFault
 from plait.dsl.mistakes import InvalidArgument, NotFused, UnknownBackend
 from plait.dsl.program import Reduce

@@ -28,7 +28,7 @@ from torch import Tensor
 import plait
 from agreement import agree, check_gradients, check_second
 from plait.backends.compiled import Compiled
-from plait.compiler.interpret import interpret
+from plait.compiler.meaning.interpret import interpret
 from plait.dsl.check import check
 from plait.dsl.program import BATCH, Axis, Program
 from plait.dsl.size_forms import axis_range

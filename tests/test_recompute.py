@@ -12,11 +12,11 @@ import on_triton
 import plait
 from interpreting import Interpreting
 from plait import PlaitError, parse
-from plait.compiler.derive import gradient
-from plait.compiler.interpret import interpret
+from plait.compiler.algorithms.split import split_sums
+from plait.compiler.gradient.derive import gradient
+from plait.compiler.gradient.residuals import from_kept, keep
+from plait.compiler.meaning.interpret import interpret
 from plait.compiler.pipeline import plan_program
-from plait.compiler.residuals import from_kept, keep
-from plait.compiler.split import split_sums
 from plait.dsl.program import Leaf, Program, When
 from plait.dsl.sizes import expand_batch
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 import plait
-from plait.compiler.derive import gradient
-from plait.compiler.interpret import interpret
+from plait.compiler.gradient.derive import gradient
+from plait.compiler.meaning.interpret import interpret
 from plait.dsl.program import Place, Program
 from precisions import program
 

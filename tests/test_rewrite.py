@@ -14,10 +14,10 @@ from hypothesis import assume, given, settings
 
 from partial_forms import AXES, Grower, cases, dh, h, i, k
 from partials import Bench, leaf, same, sized, union
-from plait.compiler.affine import Affine, affine, known, normal
-from plait.compiler.conditions import Conditions
-from plait.compiler.gather import gather, place_to_reads
-from plait.compiler.rewrite import (
+from plait.compiler.gradient.gather import gather, place_to_reads
+from plait.compiler.rewrites.affine import Affine, affine, known, normal
+from plait.compiler.rewrites.conditions import Conditions
+from plait.compiler.rewrites.rewrite import (
     free_axes,
     in_range,
     push_read,
@@ -26,7 +26,7 @@ from plait.compiler.rewrite import (
     spread,
     substitute,
 )
-from plait.compiler.simplify import RULES, Rewriter, simplify, simplify_form
+from plait.compiler.rewrites.simplify import RULES, Rewriter, simplify, simplify_form
 from plait.dsl import build
 from plait.dsl.functions import axis, clamp, near, place, present, reflect, select, when
 from plait.dsl.pointwise import exp, maximum, tanh

@@ -9,7 +9,7 @@ from torch import Tensor
 import plait
 from plait.backends.budget import OPERATION, unit
 from plait.backends.rounding import allowed
-from plait.compiler.interpret import interpret
+from plait.compiler.meaning.interpret import interpret
 from plait.dsl.mistakes import NotYet
 
 OWN = unit(torch.float32)

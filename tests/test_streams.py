@@ -12,7 +12,7 @@ import on_triton
 from agreement import agree, run_on
 from interpreting import Interpreting
 from plait import Program, parse
-from plait.compiler.interpret import interpret
+from plait.compiler.meaning.interpret import interpret
 from plait.compiler.pipeline import plan_program
 
 QKV = "q[h, d], k[h, d], v[h, e]"

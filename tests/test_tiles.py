@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from plait.backends.cpp.printer import print_cpp
-from plait.compiler.kernel import Dot, Fold, Kernel, Let, Load, Statement, Store, Stream, Take
-from plait.compiler.schedule import cpu_tiles
-from plait.compiler.target import AVX2
+from plait.compiler.kernels.kernel import Dot, Fold, Kernel, Let, Load, Statement, Store, Stream, Take
+from plait.compiler.schedules.schedule import cpu_tiles
+from plait.compiler.schedules.target import AVX2
 from tiled import SMALL, agrees
 
 NORM = """

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from plait.backends.compiled import Compiled
-from plait.compiler.interpret import interpret
+from plait.compiler.meaning.interpret import interpret
 from test_tiles import PROGRAMS
 from tiled import read
 

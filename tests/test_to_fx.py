@@ -11,10 +11,10 @@ import torch
 from torch.fx import GraphModule, Interpreter, Node
 
 from partials import declared, items, not_yet_forms, of, program, random
-from plait.compiler.interpret import interpret
-from plait.compiler.memory import operands_of
-from plait.compiler.partial import Partial
-from plait.compiler.to_fx import META, Operation, Typed, to_fx
+from plait.compiler.meaning.interpret import interpret
+from plait.compiler.meaning.memory import operands_of
+from plait.compiler.meaning.partial import Partial
+from plait.compiler.meaning.to_fx import META, Operation, Typed, to_fx
 from plait.dsl.domains import softmax
 from plait.dsl.functions import axes, near
 from plait.dsl.mistakes import AbsentOutput, AxisSizeMismatch, NotYet

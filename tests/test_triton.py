@@ -19,7 +19,7 @@ from kernel_sketches import (
 from kernel_sketches import product as matrix_product
 from plait.backends.triton.options import Options
 from plait.backends.triton.printer import print_triton
-from plait.compiler.kernel import RealType
+from plait.compiler.kernels.kernel import RealType
 from plait.dsl.errors import CompilerFault
 from plait.dsl.ops import Kind
 from triton_cases import agrees, launched

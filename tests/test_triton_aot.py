@@ -20,8 +20,8 @@ from kernel_sketches import FOLDED, Sketch, circular
 from plait.backends.triton.aot import KernelReport, Work, reports, reports_for
 from plait.backends.triton.ops import SPELLINGS
 from plait.backends.triton.options import Options, Precision, default_options
-from plait.compiler.kernel import Carry, Kernel, RealType, StreamAxis
-from plait.compiler.target import GPUS
+from plait.compiler.kernels.kernel import Carry, Kernel, RealType, StreamAxis
+from plait.compiler.schedules.target import GPUS
 from plait.dsl.errors import CompilerFault
 from plait.dsl.mistakes import InvalidArgument
 from plait.dsl.ops import OPS, Kind

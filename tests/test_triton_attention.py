@@ -13,7 +13,7 @@ from kernel_sketches import (
     Case,
     circular,
 )
-from plait.compiler.kernel import RealType
+from plait.compiler.kernels.kernel import RealType
 from triton_cases import close, dense, half, launched
 
 

@@ -12,7 +12,7 @@ import plait
 from plait.backends.assemble import Assembler
 from plait.backends.precision import uniform
 from plait.backends.triton.aot import KernelReport, reports_for
-from plait.compiler.kernel import Kernel
+from plait.compiler.kernels.kernel import Kernel
 from plait.dsl.batch import expand_batch
 from plait.dsl.program import Axis
 from plait.dsl.sizes import bind_sizes

@@ -17,7 +17,7 @@ from kernel_sketches import (
     Case,
     circular,
 )
-from plait.compiler.kernel import Kernel
+from plait.compiler.kernels.kernel import Kernel
 from plait.dsl.mistakes import WrongDevice, WrongDtype, WrongRank
 from triton_cases import agrees_on_a_gpu, close, dense, launched
 

@@ -15,7 +15,7 @@ from kernel_masks import MASKED, both_sides_exposed, unseen_taps, unseen_values
 from kernel_sketches import Case
 from plait.backends.triton.options import default_options
 from plait.backends.triton.printer import print_triton
-from plait.compiler.interpret import interpret
+from plait.compiler.meaning.interpret import interpret
 from triton_cases import agrees, agrees_on_a_gpu
 
 CAUSAL = """

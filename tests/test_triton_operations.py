@@ -19,8 +19,8 @@ from kernel_sketches import (
 )
 from plait.backends.triton.ops import FOLDS, IDENTITY, SPELLINGS, WITHOUT_KERNEL
 from plait.backends.triton.printer import library
-from plait.compiler.interpret import OPERATIONS
-from plait.compiler.partial import DTYPES
+from plait.compiler.meaning.interpret import OPERATIONS
+from plait.compiler.meaning.partial import DTYPES
 from plait.dsl.ops import OPS, Kind, join
 from triton_cases import agrees, budget, launched
 

@@ -28,7 +28,7 @@ from plait.backends.triton.names import unique
 from plait.backends.triton.options import Options, default_options
 from plait.backends.triton.printer import print_triton
 from plait.backends.triton.widths import fits_int32
-from plait.compiler.kernel import Carry, Let, StreamAxis
+from plait.compiler.kernels.kernel import Carry, Let, StreamAxis
 from plait.dsl.batch import expand_batch
 from plait.dsl.errors import CompilerFault
 from plait.dsl.program import Axis

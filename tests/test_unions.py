@@ -12,7 +12,7 @@ import plait
 from agreement import agree, check_gradients, check_values, real_of
 from attention_unions import union_examples
 from interpreting import Interpreting
-from plait.compiler.derive import gradient
+from plait.compiler.gradient.derive import gradient
 from plait.compiler.pipeline import plan_program
 from plait.dsl.batch import expand_batch
 from strategies import Example

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from plait.compiler.interpret import interpret
-from plait.compiler.kernel import Load, Store, Stream
-from plait.compiler.schedule import WindowSchedule
+from plait.compiler.kernels.kernel import Load, Store, Stream
+from plait.compiler.meaning.interpret import interpret
+from plait.compiler.schedules.schedule import WindowSchedule
 from tiled import SMALL, agrees, meant, read
 
 TILES = replace(SMALL, streamed_outputs=False, halo=False)

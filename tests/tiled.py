@@ -9,11 +9,11 @@ from torch import Tensor
 
 from kernel_meaning import run
 from plait.backends.executable import ground, shape_of
-from plait.compiler.interpret import interpret
-from plait.compiler.kernel import Kernel, RealType
+from plait.compiler.kernels.kernel import Kernel, RealType
+from plait.compiler.kernels.written import Written
+from plait.compiler.meaning.interpret import interpret
 from plait.compiler.pipeline import Planned, plan_program, shape_forms, write_kernels
-from plait.compiler.schedule import Schedule, StreamSchedule, TileSchedule, WindowSchedule
-from plait.compiler.written import Written
+from plait.compiler.schedules.schedule import Schedule, StreamSchedule, TileSchedule, WindowSchedule
 from plait.dsl.batch import expand_batch
 from plait.dsl.elaborate import elaborate
 from plait.dsl.parse import parse_text

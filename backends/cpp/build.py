@@ -16,7 +16,7 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-from ...compiler.target import CpuTarget
+from ...compiler.schedules.target import CpuTarget
 from ...dsl.errors import CompilerFault
 from ...dsl.mistakes import MissingCompiler
 from ..cache import cache_dir, digest, machine_digest, optimisation, unwritable, write_whole

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from itertools import pairwise
 
-from ...compiler.kernel import Dot, Load
+from ...compiler.kernels.kernel import Dot, Load
 from ...dsl.errors import CompilerFault
 from .emit import mangle, operation, widen
 from .exact import Block

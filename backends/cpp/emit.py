@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import resources
 
-from ...compiler.kernel import Operand
+from ...compiler.kernels.kernel import Operand
 from ...dsl.errors import CompilerFault
 from ...dsl.ops import Kind, join
 from .ops import SPELLINGS

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from ...compiler.kernel import Dot, Fold, Let, Load, Operand, Store, Stream, Take, operands
+from ...compiler.kernels.kernel import Dot, Fold, Let, Load, Operand, Store, Stream, Take, operands
 from .emit import Text, mangle, operation, widen
 from .layout import every
 from .nests import Member

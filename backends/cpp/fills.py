@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 
-from ...compiler.kernel import Load, Operand, Store
+from ...compiler.kernels.kernel import Load, Operand, Store
 from .emit import mangle, widen
 from .indices import Range, range_of, steps_of
 from .scope import Scope

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ...compiler.kernel import Dot, Fold, Statement
+from ...compiler.kernels.kernel import Dot, Fold, Statement
 from ...dsl.errors import CompilerFault
 from ...dsl.ops import Kind
 from .emit import TYPES, VECTORS, Text, mangle, operation, widen

@@ -10,7 +10,7 @@ group is printed twice: for that case, and with arrays filled before it and drai
 
 from __future__ import annotations
 
-from ...compiler.kernel import Dot, Fold, Let, Load, Statement, Store, Take
+from ...compiler.kernels.kernel import Dot, Fold, Let, Load, Statement, Store, Take
 from ...dsl.errors import CompilerFault
 from .emit import mangle
 from .nests import Member, Nest, homes, nest, ordered

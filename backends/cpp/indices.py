@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ...compiler.kernel import Let, Operand
+from ...compiler.kernels.kernel import Let, Operand
 from .layout import Layout
 
 Steps = dict[str, int]

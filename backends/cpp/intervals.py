@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ...compiler.kernel import Let, Operand
+from ...compiler.kernels.kernel import Let, Operand
 
 _ARITHMETIC = {
     "add": "iadd", "sub": "isub", "mul": "imul", "floordiv": "idiv", "mod": "imod",

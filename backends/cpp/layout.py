@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from ...compiler.kernel import (
+from ...compiler.kernels.kernel import (
     Carry,
     Dot,
     Fold,

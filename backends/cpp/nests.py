@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from ...compiler.kernel import Statement
+from ...compiler.kernels.kernel import Statement
 
 Rows = tuple[str, ...]
 

@@ -6,7 +6,7 @@ import ctypes
 from functools import cache
 from importlib import resources
 
-from ...compiler.target import BASELINE
+from ...compiler.schedules.target import BASELINE
 from .build import build
 
 

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ...compiler.kernel import Buffer, Dot, Grid, Kernel, Let, Stream, StreamAxis
-from ...compiler.partial import NO_INTEGER
-from ...compiler.target import CpuTarget
+from ...compiler.kernels.kernel import Buffer, Dot, Grid, Kernel, Let, Stream, StreamAxis
+from ...compiler.meaning.partial import NO_INTEGER
+from ...compiler.schedules.target import CpuTarget
 from ...dsl.errors import CompilerFault
 from .emit import HEADER, mangle
 from .intervals import classify

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ...compiler.kernel import Kernel
-from ...compiler.target import CpuTarget, this_cpu
+from ...compiler.kernels.kernel import Kernel
+from ...compiler.schedules.target import CpuTarget, this_cpu
 from ..executable import LARGE
 from .build import build as build_library
 from .emit import mangle

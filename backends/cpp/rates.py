@@ -20,8 +20,8 @@ from time import perf_counter
 import torch
 from torch import Tensor
 
-from ...compiler.cost import Machine
-from ...compiler.target import CpuTarget, this_cpu
+from ...compiler.report.cost import Machine
+from ...compiler.schedules.target import CpuTarget, this_cpu
 from ...dsl.mistakes import InvalidArgument
 from ..cache import cache_dir, digest, machine_digest, write_whole
 from .build import build

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...compiler.kernel import Carry, Dot, Fold, Let, Load, Statement, Store, Stream, Take
+from ...compiler.kernels.kernel import Carry, Dot, Fold, Let, Load, Statement, Store, Stream, Take
 from .dots import Dots
 from .emit import TYPES, Text, mangle, operation, widen
 from .ops import FOLDS, IDENTITY

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from ...compiler.kernel import Carry, Kernel, Let, Load, Operand, Store, Take
-from ...compiler.target import CpuTarget
+from ...compiler.kernels.kernel import Carry, Kernel, Let, Load, Operand, Store, Take
+from ...compiler.schedules.target import CpuTarget
 from ...dsl.errors import CompilerFault
 from .emit import TYPES, VECTORS, Lines, Text, literal, mangle, operation, widen
 from .layout import Layout, Shape

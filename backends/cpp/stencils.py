@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ...compiler.kernel import Dot, Load, Operand, Take
+from ...compiler.kernels.kernel import Dot, Load, Operand, Take
 from .emit import mangle, widen
 from .folds import Folds
 from .indices import steps_of

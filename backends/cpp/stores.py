@@ -3,7 +3,7 @@ by lane, or as numbers."""
 
 from __future__ import annotations
 
-from ...compiler.kernel import Store
+from ...compiler.kernels.kernel import Store
 from ...dsl.ops import Kind
 from .emit import VECTORS, Text, mangle, widen
 from .layout import Shape

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ...compiler.kernel import Let, Load, Take
+from ...compiler.kernels.kernel import Let, Load, Take
 from .emit import TYPES, mangle, widen
 from .fills import Fills
 from .indices import steps_of

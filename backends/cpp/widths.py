@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ...compiler.kernel import Fold, Kernel, Let, Load, Operand, Statement, Stream, Take
+from ...compiler.kernels.kernel import Fold, Kernel, Let, Load, Operand, Statement, Stream, Take
 from ..executable import LARGE
 from .layout import Layout
 

@@ -10,8 +10,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ...compiler.kernel import Buffer, Kernel
-from ...compiler.target import GPUS, GpuTarget
+from ...compiler.kernels.kernel import Buffer, Kernel
+from ...compiler.schedules.target import GPUS, GpuTarget
 from ...dsl.errors import CompilerFault
 from ...dsl.mistakes import InvalidArgument, UnknownBackend
 from .files import stored

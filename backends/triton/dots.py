@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...compiler.kernel import Dot
+from ...compiler.kernels.kernel import Dot
 from ...dsl.errors import CompilerFault
 from .emit import STORED, Value, shape
 from .folds import Folds

@@ -10,7 +10,7 @@ from itertools import pairwise
 from math import isfinite
 from textwrap import indent
 
-from ...compiler.kernel import Operand, RealType
+from ...compiler.kernels.kernel import Operand, RealType
 from ...dsl.errors import CompilerFault
 from ...dsl.ops import Kind, join
 from .layout import Dims

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ...compiler.kernel import Carry, Dot, Let, Load, Statement, Stream, operands
+from ...compiler.kernels.kernel import Carry, Dot, Let, Load, Statement, Stream, operands
 from .dots import Dots
 from .emit import Value, literal, spread
 from .layout import Dims, Product, every

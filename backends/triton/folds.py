@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...compiler.kernel import Dot, Fold, Operand
+from ...compiler.kernels.kernel import Dot, Fold, Operand
 from ...dsl.ops import Kind
 from .emit import Value, literal, shape, spread
 from .layout import Dims, Group, union

@@ -22,7 +22,7 @@ import triton.language as tl
 from torch import Tensor
 from triton.runtime import KernelInterface
 
-from ...compiler.kernel import Buffer, Kernel, Operand
+from ...compiler.kernels.kernel import Buffer, Kernel, Operand
 from ...dsl.errors import CompilerFault
 from ...dsl.mistakes import WrongDevice, WrongDtype, WrongRank
 from .files import stored

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from math import prod
 from typing import Literal
 
-from ...compiler.kernel import (
+from ...compiler.kernels.kernel import (
     Carry,
     Dot,
     Fold,

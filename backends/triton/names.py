@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-from ...compiler.kernel import (
+from ...compiler.kernels.kernel import (
     Carry,
     Dot,
     Fold,

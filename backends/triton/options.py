@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from ...compiler.kernel import Kernel, Load, Stream
+from ...compiler.kernels.kernel import Kernel, Load, Stream
 from .layout import Layout, Product, every
 from .names import unique
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from ...compiler.kernel import Dot, Fold, Kernel, Let, Load, Statement, Store, Stream
+from ...compiler.kernels.kernel import Dot, Fold, Kernel, Let, Load, Statement, Store, Stream
 from .dots import operands
 from .emit import Value
 from .layout import every

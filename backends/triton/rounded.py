@@ -3,7 +3,7 @@ result from half the bytes, and go from memory to the matrix units as they are."
 
 from __future__ import annotations
 
-from ...compiler.kernel import Dot, Kernel, Let, Load, Operand, Statement, Stream, operands
+from ...compiler.kernels.kernel import Dot, Kernel, Let, Load, Operand, Statement, Stream, operands
 from .layout import Layout, every
 from .names import unique
 

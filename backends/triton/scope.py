@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ...compiler.kernel import Buffer, Kernel, Let, Load, Operand, Store
+from ...compiler.kernels.kernel import Buffer, Kernel, Let, Load, Operand, Store
 from ...dsl.errors import CompilerFault
 from ...dsl.ops import Kind
 from .emit import STORED, WIDTH, Expressions, Lines, Value, literal, shape, spread

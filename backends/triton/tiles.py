@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-from ...compiler.kernel import Carry, Dot, Operand, Stream, StreamAxis
+from ...compiler.kernels.kernel import Carry, Dot, Operand, Stream, StreamAxis
 from .emit import Value, literal, minus, plus
 from .exact import Exact
 from .layout import Group, TileAxis

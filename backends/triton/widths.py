@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from math import prod
 
-from ...compiler.kernel import Fold, Kernel, Let, Load, Operand, Statement, Stream
+from ...compiler.kernels.kernel import Fold, Kernel, Let, Load, Operand, Statement, Stream
 from .layout import power_of_two
 from .names import unique
 

@@ -1,0 +1,1 @@
+"""Which values are stored: the plan, what may be one group, and what several groups share."""

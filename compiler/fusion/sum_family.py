@@ -1,0 +1,272 @@
+"""Recognise reductions that stream past their queries with contractions of their own in every entry.
+
+    sum[J](w * v + ...)    sum[J](w)    lse[J](w)
+
+    w       any pointwise value of sums[d](q * k), predicates and statistics
+    q       read at the queries (axes of the result that lie in the lanes)
+    k, v    tensors read at the keys J, solved as in `attention_family`; v has the result's last axis
+    statistics   values with one entry a query, or one a key: stored, and read where they are; what has one
+                 entry a pair (a mask or a bias as data) is read entry by entry
+
+The gradients of attention in queries, keys and values are such sums: the keys of one are the queries of the
+other. Nothing over queries and keys together is ever in memory. A contraction with weights only (a linear
+map) is no reason to stream: its result is not larger than a layer's, and storing it costs less than
+computing it in every reader. Nor is one that streams itself (the state of an iterated attention, the
+gradient that goes back into one): it is stored, and what is made of it reads it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+from ...dsl.program import (
+    AsIf,
+    At,
+    Axis,
+    Form,
+    Leaf,
+    Map,
+    OnGradient,
+    Otherwise,
+    Reduce,
+    When,
+    walk,
+)
+from .contraction import factors_of
+from .keys import Key, Side, Unfit, depends, indices_of, key_and_query, peel, side_of, solve
+
+
+@dataclass(frozen=True, slots=True)
+class Inner:
+    """A contraction inside an entry: the sum over `channels` of a read of the keys times the query."""
+
+    form: Reduce
+    query: Form
+    key: Side
+    channels: tuple[Axis, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StreamedSum:
+    """A match: the entries of `root` are the sum of `weights`, each times its value if there are `values`,
+    under `predicates`. `statistics` are the reads of the keys in the weights. The axes of the result are
+    shared with the keys (batch), of queries (lanes), and of values only (outputs)."""
+
+    root: Reduce
+    keys: tuple[Key, ...]
+    predicates: tuple[Form, ...]
+    weights: tuple[Form, ...]
+    inner: tuple[Inner, ...]
+    statistics: tuple[tuple[Form, Side], ...]
+    values: tuple[Side, ...]
+    batch: tuple[Axis, ...]
+    lanes: tuple[Axis, ...]
+    outputs: tuple[Axis, ...]
+
+    @property
+    def channels(self) -> tuple[Axis, ...]:
+        return tuple(dict.fromkeys(axis for each in self.inner for axis in each.channels))
+
+
+def match_sum(form: Form) -> StreamedSum | str:
+    """The match of a reduction, or the reason that there is none ("" where no entry has a contraction)."""
+    try:
+        return _match(form)
+    except Unfit as reason:
+        return str(reason)
+
+
+def _match(form: Form) -> StreamedSum:
+    if not isinstance(form, Reduce) or form.op not in ("sum", "lse") or form.kind != "real":
+        raise Unfit("")
+    if len(form.pieces) != 1:
+        raise Unfit("")
+    piece = form.pieces[0]
+    over = frozenset(piece.axes)
+    masks, body = peel(piece.value)
+    found = [_apart(each, form.axes, over) for each in _terms(body)] if form.op == "sum" else []
+    values = tuple(value for value, _ in found if value is not None)
+    weights = tuple(weight for _, weight in found) if len(values) == len(found) > 0 else (body,)
+    values = values if len(values) == len(found) else ()
+    atoms = tuple(_atoms((*weights, *masks), over))
+    pairs = tuple(_pairs((*weights, *masks), over))
+    if not pairs:
+        raise Unfit("")
+    keys = solve(piece.axes, [*(key for _, _, key in pairs), *values])
+    inner = tuple(
+        Inner(dot, query, side_of(key, keys, set(over)), dot.pieces[0].axes) for dot, query, key in pairs
+    )
+    paired = {each.form for each in inner}
+    reads = [each for each in atoms if each not in paired and _moved(each, keys, over)]
+    sides = tuple(side_of(value, keys, set(over)) for value in values)
+    lanes = set(form.axes).difference(*(depends(each, keys) for each in (*(i.key for i in inner), *sides)))
+    statistics = tuple(
+        (each, side)
+        for each in reads
+        for side in (_side(each, keys, over),)
+        if not lanes <= depends(side, keys)
+    )
+    predicates = tuple(dict.fromkeys((*masks, *(p for weight in weights for p in _predicates(weight)))))
+    return _roles(StreamedSum(form, keys, predicates, weights, inner, statistics, sides, (), (), ()))
+
+
+def _terms(form: Form) -> tuple[Form, ...]:
+    """The terms of a sum, left to right; what is subtracted is negative."""
+    match form:
+        case Map(op="add", args=(a, b)):
+            return (*_terms(a), *_terms(b))
+        case Map(op="sub", args=(a, b)):
+            return (*_terms(a), *(Map("neg", (each,)) for each in _terms(b)))
+        case _:
+            return (form,)
+
+
+def _apart(term: Form, axes: tuple[Axis, ...], over: frozenset[Axis]) -> tuple[Form | None, Form]:
+    """The factor that has an axis of the result for itself and moves with the keys, and all others."""
+    if isinstance(term, Map) and term.op == "neg":
+        value, weight = _apart(term.args[0], axes, over)
+        return value, Map("neg", (weight,))
+    parts = factors_of(term)
+    for place, each in enumerate(parts):
+        others = [*parts[:place], *parts[place + 1 :]]
+        own = set(each.axes) & set(axes) - {axis for other in others for axis in other.axes}
+        if own and set(each.axes) & over and others and not any(_pairs((each,), over)):
+            weight = others[0]
+            for other in others[1:]:
+                weight = Map("mul", (weight, other))
+            return each, weight
+    return None, term
+
+
+def _below(form: Form) -> tuple[Form, ...]:
+    match form:
+        case Map(args=args):
+            return args
+        case When(predicate=p, value=x):
+            return (p, x)
+        case Otherwise(value=x, fallback=y):
+            return (x, y)
+        case AsIf(value=x) | OnGradient(value=x):
+            return (x,)
+        case _:
+            return ()
+
+
+def _atoms(roots: tuple[Form, ...], over: Collection[Axis]) -> Iterator[Form]:
+    """What a pointwise value is made of that moves with the keys: reductions and reads."""
+    for each in walk(roots, _below):
+        if isinstance(each, Reduce | At | Leaf) and set(each.axes) & set(over):
+            yield each
+
+
+def _pairs(roots: tuple[Form, ...], over: frozenset[Axis]) -> Iterator[tuple[Reduce, Form, Form]]:
+    """The contractions of a pointwise value, each with its query and its key."""
+    found = (_inner(each, over) for each in _atoms(roots, over) if isinstance(each, Reduce))
+    return (each for each in found if each is not None)
+
+
+def _inner(form: Reduce, over: frozenset[Axis]) -> tuple[Reduce, Form, Form] | None:
+    """The contraction with its query and its key, if that is what it is. A sum that has no axis of the
+    queries is one number a key; one that pairs nothing is stored, and so is one that streams."""
+    if form.op != "sum" or len(form.pieces) != 1 or _streams_anyway(form):
+        return None
+    try:
+        query, key, channels = key_and_query(form, set(over))
+    except Unfit:
+        return None
+    shared = {a for index in indices_of(key).values() if not over & set(index.axes) for a in index.axes}
+    own = set(query.axes) - shared - set(channels)
+    return (form, query, key) if own and not _weights(query) and not _weights(key) else None
+
+
+@lru_cache(maxsize=4096)
+def _streams_anyway(form: Reduce) -> bool:
+    """Whether something that is not linear is made of the contractions in the entries of a sum: no order of
+    summation spares computing all of them."""
+    return any(
+        any(_pairs((part,), frozenset(piece.axes)))
+        for piece in form.pieces
+        for part in _not_linear(peel(piece.value)[1])
+    )
+
+
+def _not_linear(form: Form) -> Iterator[Form]:
+    """The parts of an entry that are no sums and products of reductions, reads and leaves."""
+    stack = [form]
+    while stack:
+        match stack.pop():
+            case Map(op="add" | "sub" | "mul" | "neg", args=args):
+                stack += args
+            case Reduce() | At() | Leaf():
+                pass
+            case part:
+                yield part
+
+
+def _weights(form: Form) -> bool:
+    """Whether a value is made of parameters only."""
+    leaves = [each for each in walk((form,)) if isinstance(each, Leaf)]
+    return bool(leaves) and all(leaf.role == "parameter" for leaf in leaves)
+
+
+def _side(form: Form, keys: tuple[Key, ...], over: frozenset[Axis]) -> Side:
+    return side_of(form, keys, set(over), ("real", "bool", "int"))
+
+
+def _moved(form: Form, keys: tuple[Key, ...], over: frozenset[Axis]) -> bool:
+    """Whether a read is one of the keys alone; one at an index that mixes keys and queries is loaded
+    entry by entry."""
+    try:
+        _side(form, keys, over)
+    except Unfit:
+        return False
+    return True
+
+
+def _predicates(weight: Form) -> Iterator[Form]:
+    """The predicates without which an entry is absent: those under nothing but strict operations."""
+
+    def strict(form: Form) -> tuple[Form, ...]:
+        match form:
+            case Map(args=args):
+                return args
+            case When(value=x) | AsIf(value=x) | OnGradient(value=x):
+                return (x,)
+            case _:
+                return ()
+
+    return (each.predicate for each in walk((weight,), strict) if isinstance(each, When))
+
+
+def _roles(match: StreamedSum) -> StreamedSum:
+    root, keys = match.root, match.keys
+    sides = [*(each.key for each in match.inner), *(each for _, each in match.statistics)]
+    scored = {axis for each in (*match.weights, *match.predicates) for axis in each.axes}
+    of_values = {axis for each in match.values for axis in depends(each, keys)}
+    outputs = tuple(axis for axis in root.axes if axis in of_values and axis not in scored)
+    channels = set(match.channels)
+    shared = {axis for each in sides for axis in depends(each, keys)} - channels
+    shared |= of_values - set(outputs)
+    batch = tuple(axis for axis in root.axes if axis in shared and axis not in outputs)
+    lanes = tuple(axis for axis in root.axes if axis not in batch and axis not in outputs)
+    if not lanes:
+        raise Unfit("every axis of the queries is also one of the keys: nothing lies in the lanes")
+    if len(outputs) > 1 or any(len(each.channels) > 1 for each in match.inner):
+        raise Unfit("more than one channel axis")
+    if channels & {*lanes, *batch} or channels & scored:
+        raise Unfit("an axis is a channel of one contraction, and not of another")
+    if any(not set(outputs) & depends(each, keys) for each in match.values):
+        raise Unfit("the values have no axis of their own")
+    for key in keys:
+        if not set(key.rest.axes) <= set(root.axes):
+            raise Unfit(f"the window of `{key.over.name}` is placed by something else than the query")
+    return replace(match, batch=batch, lanes=lanes, outputs=outputs)
+
+
+def sums_store(match: StreamedSum) -> tuple[Form, ...]:
+    """The values that the stream reads in place, so they must be tensors."""
+    sides = [*(each.key for each in match.inner), *(each for _, each in match.statistics)]
+    sides += match.values
+    return tuple(dict.fromkeys(each.form for each in sides if not isinstance(each.form, Leaf)))

@@ -1,0 +1,1 @@
+"""Gradients as programs, and what the forward call keeps for them."""

@@ -1,0 +1,1 @@
+"""The second waist: tile programs, their checker, and the builder that writes them."""

@@ -1,0 +1,1 @@
+"""What explain() knows: counts, costs, bounds, and how they are told."""

@@ -1,0 +1,1 @@
+"""From a group to a Kernel: streams of keys, tiles, windows, loops."""

@@ -1,0 +1,256 @@
+"""Streams of keys past tiles of queries: what all kernels of this kind share.
+
+Queries lie in the lanes, channels are resident, keys pass by in chunks. A window is solved for its keys, so
+that bounds of the stream follow the tile, and what is left of the window is a predicate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Generic, Protocol, TypeVar
+
+from ...dsl.program import Axis, Coordinate, Form
+from ..fusion.keys import Key, Side
+from ..fusion.plan import Stored
+from ..kernels.kernel import Grid, Kernel, Local, Operand, StreamAxis
+from ..kernels.kernel_builder import INF, Builder, Tile
+from ..kernels.prune import prune
+from ..kernels.written import Written
+from .loops import spread, store_result, stores
+from .lower import Env, Lowering
+from .reach import confined
+from .schedule import StreamSchedule
+from .stream_bounds import Bounds, plain
+
+MOST_TILED = 3
+"""Lane axes beyond the last three are taken one by one."""
+
+
+class Roles(Protocol):
+    """What a match says of the axes."""
+
+    @property
+    def lanes(self) -> tuple[Axis, ...]: ...
+    @property
+    def channels(self) -> tuple[Axis, ...]: ...
+    @property
+    def outputs(self) -> tuple[Axis, ...]: ...
+
+
+Match = TypeVar("Match", bound=Roles)
+
+
+@dataclass(slots=True)
+class KeyStream(Generic[Match]):
+    """The writer of one kernel. `stream` writes the stream and binds what it gives; `also` are results
+    beside the first, over some of its axes or all."""
+
+    name: str
+    result: Stored
+    match: Match
+    lowering: Lowering
+    schedule: StreamSchedule
+    also: tuple[Stored, ...] = ()
+    env: dict[Axis, Operand] = field(default_factory=dict[Axis, Operand])
+    tiles: dict[Axis, int] = field(default_factory=dict[Axis, int])
+    locals: list[Local] = field(default_factory=list[Local])
+
+    @property
+    def builder(self) -> Builder:
+        return self.lowering.builder
+
+    def stream(self, inside: Operand) -> None:
+        """Write the stream, for queries that are `inside`."""
+        raise NotImplementedError
+
+    # --- axes
+
+    def _axes(self) -> None:
+        match = self.match
+        tiled = match.lanes[-MOST_TILED:]
+        self.tiles = dict(zip(tiled, spread(self.schedule.lanes, len(tiled)), strict=True))
+        for axis in self.result.axes:
+            if axis not in match.outputs:
+                self.env[axis] = self.lowering.coordinate(axis)
+        for axis in dict.fromkeys((*match.channels, *match.outputs)):
+            self.env[axis] = self._local(axis)
+
+    def _local(self, axis: Axis) -> str:
+        name = self.lowering.coordinate(axis)
+        lowest, extent = self.lowering.low(axis), self.lowering.known[axis]
+        assert isinstance(lowest, int)
+        self.locals.append(Local(name, lowest, extent))
+        return name
+
+    def _grid(self) -> tuple[Grid, ...]:
+        lowering = self.lowering
+        batch = [
+            axis for axis in self.result.axes if axis not in self.tiles and axis not in self.match.outputs
+        ]
+        return tuple(
+            Grid(str(self.env[axis]), lowering.low(axis), lowering.extent(axis), self.tiles.get(axis, 1))
+            for axis in (*batch, *self.tiles)
+        )
+
+    # --- the kernel
+
+    def write(self) -> Written:
+        self._axes()
+        builder, lowering = self.builder, self.lowering
+        grid = self._grid()
+        inside = builder.both(*(f"{self.env[axis]}.valid" for axis in self.tiles))
+        self.stream(inside)
+        tensors = self._store(self.result, inside)
+        for each in self.also:
+            tensors |= self._store(each, inside)
+        kernel = Kernel(
+            builder.name(self.name),
+            builder.real,
+            tuple(builder.sizes),
+            tuple(builder.buffers),
+            grid,
+            tuple(self.locals),
+            tuple(str(self.env[axis]) for axis in self.tiles),
+            tuple(builder.blocks[0].statements),
+        )
+        numbers = {number: form for form, number in lowering.numbers.items()}
+        tensors |= {buffer: (form, there) for buffer, form, there in lowering.read}
+        return Written.of(prune(kernel), numbers, tensors)
+
+    def _store(self, result: Stored, inside: Operand) -> dict[str, tuple[Form, bool]]:
+        """Store a result, and where it is present if that is asked for."""
+        value = self.lowering.value(result.form, self.env, inside)
+        index = tuple(self.lowering.offset(axis, self.env[axis]) for axis in result.axes)
+        return {
+            store_result(self.builder, result, index, value, inside, there): (result.form, there)
+            for there in stores(result)
+        }
+
+    def _over(self, value: Operand, over: tuple[str, ...], neutral: float = -INF) -> Operand:
+        """An entry that happens to lack lanes or keys, given them: what streams has both."""
+        have = self.builder.axes((value,))
+        lanes = tuple(str(self.env[axis]) for axis in self.tiles)
+        lacking = [axis for axis in (*lanes, *over) if axis not in have]
+        for axis in lacking:
+            value = self.builder.let("select", f"{axis}.valid", value, neutral, kind="real")
+        return value
+
+    def _met(self, met: Operand, over: tuple[str, ...]) -> Operand:
+        """Whether a query meets any key of a chunk."""
+        if not isinstance(met, str):
+            return met
+        return self.builder.fold_axes("any", self._of_lanes(met), over, "bool", "met")
+
+    def _split(self, present: Operand, axes: tuple[str, ...]) -> tuple[Operand, Operand]:
+        """A presence as what differs along some axes, and the rest."""
+        parts = self.builder.conjuncts(present)
+        differing = [each for each in parts if set(self.builder.axes((each,))) & set(axes)]
+        return self.builder.both(*differing), self.builder.both(*(e for e in parts if e not in differing))
+
+    def _together(self, left: Operand, right: Operand, over: tuple[str, ...]) -> Operand:
+        """Whether two marks are true at once anywhere: as numbers they have a product."""
+        builder = self.builder
+        one, other = (builder.let("select", each, 1.0, 0.0, kind="real") for each in (left, right))
+        products = builder.dot("products", str(one), str(other), over, None, None)
+        return builder.let("gt", products, 0.0, kind="bool")
+
+    def _differs(self, side: Side, outputs: tuple[Axis, ...]) -> bool:
+        """Whether a value of a key may be there at some of its outputs only."""
+        moved = (
+            set(index.axes) & set(outputs) and index != Coordinate(axis)
+            for axis, index in side.indices.items()
+        )
+        return self.lowering.source(side.form).presence is not None or any(moved)
+
+    def _of_lanes(self, met: Operand) -> Operand:
+        """What may depend on keys alone, of every lane: what is left of it over keys is one entry a lane."""
+        lanes = (str(self.env[axis]) for axis in self.tiles)
+        lacking = (f"{lane}.valid" for lane in lanes if lane not in self.builder.axes((met,)))
+        return self.builder.both(met, *lacking)
+
+    def _grown(
+        self, value: str, weight: str, over: tuple[str, ...], acc: str, shrink: Operand | None, met: Operand
+    ) -> str:
+        """The weighted values. A weight is 0 where nothing is `met`, and the value of a key is not, but where
+        it is not loaded."""
+        zero = self.builder.zero_where_not(value)
+        seen = (
+            each
+            for each in self.builder.conjuncts(met)
+            if each not in zero and not str(each).endswith(".valid")
+        )
+        return self.builder.dot("grown", value, weight, over, acc, shrink, self.builder.both(*seen), (value,))
+
+    # --- keys
+
+    def _moved(self, key: Key, name: str) -> Operand:
+        """The reduced axis in terms of the key: sign * (key - rest)."""
+        rest = self.lowering.value(key.rest, self.env, True).value
+        args = (name, rest) if key.sign == 1 else (rest, name)
+        return self.builder.let("sub", *args, kind="int", wish=key.over.name)
+
+    def _visible(
+        self, keys: Mapping[Key, str], env: Env, predicates: tuple[Form, ...], inside: Operand
+    ) -> Operand:
+        """Which keys a query sees: those that exist, within its window, that the predicates hold for. A range
+        that a predicate implies is tested for nobody but the predicates' own reads."""
+        there = self.builder.both(*(f"{name}.valid" for name in keys.values()))
+        tests = {
+            key: self.lowering.within(key.over, env[key.over])
+            for key in keys
+            if not plain(self.lowering, key)
+        }
+        guard = self.builder.both(inside, there, *tests.values())
+        shown = self._predicates(predicates, env, guard)
+        window = (test for key, test in tests.items() if not self._implied(key.over, predicates))
+        return self.builder.both(there, *window, shown)
+
+    def _implied(self, axis: Axis, predicates: tuple[Form, ...]) -> bool:
+        """Whether predicates hold within the range of an axis only."""
+        least, extent = self.lowering.low(axis), self.lowering.extent(axis)
+        if not isinstance(least, int) or not isinstance(extent, int):
+            return False
+        return confined(predicates, axis, least, least + extent - 1)
+
+    def _predicates(self, predicates: tuple[Form, ...], env: Env, inside: Operand) -> Operand:
+        """Where all of some masks are present and true."""
+        tiles = [self.lowering.value(each, env, inside) for each in predicates]
+        return self.builder.both(*(part for tile in tiles for part in (tile.present, tile.value)))
+
+    def _loops(self, keys: Mapping[Key, str], predicates: tuple[Form, ...]) -> tuple[StreamAxis, ...]:
+        """The loops over the keys that some query of the tile may see: in chunks along all axes, or in runs
+        along the last."""
+        count, step = len(keys), self.schedule.keys
+        steps = spread(step, count) if self.schedule.flat else (*(1,) * (count - 1), step)
+        lanes = tuple(str(self.env[axis]) for axis in self.tiles)
+        resident = {each.name for each in self.locals}
+        queries = {axis: at for axis, at in self.env.items() if at not in resident}
+        bounds = Bounds(self.lowering, queries, tuple(keys), lanes)
+        return tuple(
+            StreamAxis(name, *bounds.of(key, predicates), steps[i])
+            for i, (key, name) in enumerate(keys.items())
+        )
+
+    def _read(self, side: Side, keys: Mapping[Key, str], env: Env, there: Operand) -> Tile:
+        """The load of a side at the keys, and where it is present."""
+        solved = {key.index: name for key, name in keys.items()}
+        source = self.lowering.source(side.form)
+        index: list[Operand] = []
+        tests: list[Operand] = []
+        for axis in source.axes:
+            form = side.indices[axis]
+            at = solved.get(form)
+            if at is None:
+                tile = self.lowering.value(form, env, True)
+                tests += [tile.present, self.lowering.within(axis, tile.value)]
+                at = tile.value
+            index.append(self.lowering.offset(axis, at))
+        mask = self.builder.both(there, *tests)
+        value = self.builder.load(source.buffer, tuple(index), mask, side.form.kind)
+        present = self.builder.both(*tests)
+        if source.presence is not None:
+            present = self.builder.both(
+                present, self.builder.load(source.presence, tuple(index), mask, "bool")
+            )
+        return Tile(value, present)
