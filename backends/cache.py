@@ -30,7 +30,11 @@ os.register_at_fork(
 )
 
 PACKAGE = Path(__file__).resolve().parent.parent
-SOURCES = ("", "dsl", "compiler", "backends", "backends/cpp", "backends/triton")
+ROOMS = ("meaning", "rewrites", "fusion", "algorithms", "gradient", "kernels", "schedules", "report")
+SOURCES = (
+    *("", "dsl", "compiler", *(f"compiler/{room}" for room in ROOMS)),
+    *("backends", "backends/cpp", "backends/triton"),
+)
 """The folders whose sources decide what a kernel is: programs say what comes from `stdlib`."""
 
 

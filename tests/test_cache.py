@@ -15,6 +15,7 @@ from plait.backends import cache
 from plait.backends.compiled import Compiled
 from plait.backends.cpp.launch import Built
 from plait.dsl.mistakes import UnwritableCache
+from tree import module_paths
 
 t, c = axes("t c")
 
@@ -50,7 +51,7 @@ def test_a_hit_imports_no_compiler(cache_folder: Path) -> None:
         for _ in range(2)
     ]
     assert "plait.backends.assemble" in said[0]
-    assert said[1].strip() == "['plait.compiler.schedules.target']"
+    assert said[1].strip() == "['plait.compiler.schedules', 'plait.compiler.schedules.target']"
 
 
 def test_the_digest_of_the_sources_sees_every_source(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -65,6 +66,17 @@ def test_the_digest_of_the_sources_sees_every_source(monkeypatch: pytest.MonkeyP
         (tmp_path / source).write_text("two")
         seen.add(cache.sources_digest())
     assert len(seen) == 9
+
+
+def test_the_sources_are_all_packages_but_those_of_programs() -> None:
+    """A folder that is missing there would leave kernels of an older plait in use."""
+    folders = {
+        name.replace(".", "/") for name in module_paths() if module_paths()[name].name == "__init__.py"
+    }
+    assert {*cache.SOURCES} == {
+        "",
+        *(each for each in folders if each.startswith(("dsl", "compiler", "backends"))),
+    }
 
 
 def test_a_full_disk_is_not_the_compilers_fault(

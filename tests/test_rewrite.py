@@ -466,10 +466,10 @@ GATHERED: dict[str, Make] = {
     "an axis that only the sum has": lambda b: placed(b, [h, k], {h: h + 1}, ()),
     "two equations with one axis": lambda b: placed(b, [h, dh], {h: h + dh, wide: dh + 2}, ()),
     "two equations": lambda b: placed(b, [h, k], {wide: h + k, k: h - k}, ()),
+    "a reflection": lambda b: placed(b, [h, dh], {h: reflect(h + dh, h.size)}, ()),
 }  # fmt: skip
 STAYS: dict[str, Make] = {
     "data": lambda b: placed(b, [h], {h: b.whole("e", h, low=-1, high=4)}, ()),
-    "a reflection": lambda b: placed(b, [h, dh], {h: reflect(h + dh, h.size)}, ()),
 }
 
 
