@@ -72,6 +72,7 @@ def case(name: str, ours: nn.Module, peer: nn.Module, device: str, real: torch.d
     ours, peer = ours.to(device, real), peer.to(device, real)
     x = torch.randn(SHAPES[device], device=device, dtype=real)
     last = x.to(memory_format=torch.channels_last)
+    ours, peer = ours.eval(), peer.eval()
     compiled = torch.compile(peer)
     candidates: dict[str, Callable[[], object]] = {
         "plait": lambda: ours(x),
