@@ -88,6 +88,24 @@ MORE: Mapping[str, tuple[str, int]] = {
     "of two values": (line("sum[e](v * x[h+e]) + sum[d](u * exp(x)[h+d])"), 2),
     "windows over nothing": (line("(sum[d](u * x[h+d+1]) + sum[e](v * x[h+e+4])) otherwise 0"), 2),
     "read twice": (line("sum[d](u * x[h+d]) + sum[e](v * x[h+e]) * exp(sum[e](v * x[h+e]))"), 2),
+    "maps in a row, from an axis back to it": (
+        "mixer f(x[b, c]) -> y[b, c]:\n  axis e: 6\n  param u[e, c]\n  param v[c, e]\n  param t[e]\n"
+        "  y = x + sum[e](v * (sum[c](u * x) + t))\n",
+        2,
+    ),
+    "maps in a row by three axes": (
+        "mixer f(x[b, c]) -> y[b, o]:\n  axis e: 6\n  axis o: 4\n  param u[e, c]\n  param v[o, e]\n  param t[e]\n"
+        "  y = sum[e](v * (sum[c](u * x) + t))\n",
+        2,
+    ),
+    "a scale by the axis of the sum": (
+        "mixer f(x[b, c]) -> y[b, o, c]:\n  param u[o, c]\n  param s[c]\n  y = s * sum[c](u * x)\n",
+        1,
+    ),
+    "an axis that one term sums over and another has": (
+        "mixer f(x[b, c]) -> y[b, o, c]:\n  param u[o, c]\n  param s[c]\n  y = sum[c](u * x) + s * x\n",
+        1,
+    ),
     "windows of data": (line("sum[d](x * x[h+d]) + sum[e](x * x[h+e])"), 2),
 }
 SIZES = {"b": 2, "c": 3, "h": 7, "w": 5, "o": 4}
@@ -126,6 +144,20 @@ def test_one_is_left(name: str) -> None:
     found = merge(program)
     assert stencils(found.program) == 1
     assert found.words
+    alike(program, found.program)
+
+
+def test_weights_do_not_grow_by_an_axis() -> None:
+    assert not merge(parse(MORE["maps in a row by three axes"][0]).program()).words
+
+
+def test_a_scale_that_stays_hides_no_sum_behind_it() -> None:
+    program = parse(
+        "mixer f(x[b, c]) -> y[b, c]:\n  axis e: 6\n  param u[e, c]\n  param s[e]\n  param v[c, e]\n"
+        "  y = sum[e](v * (s * sum[c](u * x)))\n"
+    ).program()
+    found = merge(program)
+    assert len(found.weights) == 1, "s * u"
     alike(program, found.program)
 
 

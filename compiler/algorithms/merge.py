@@ -138,15 +138,21 @@ class Merger:
                 found = self._read(a, inside)
                 return None if found is None else _scaled(found, Const(-1.0), "mul")
             case Map(op="mul" | "div" as op, args=(a, b)) if still.get(b) and b.kind in NUMBERS:
-                inside.add(form)
-                found = self._read(a, inside)
-                return None if found is None else _scaled(found, b, op)
+                return self._scale(form, a, b, op, inside)
             case Map(op="mul", args=(a, b)) if still.get(a) and a.kind in NUMBERS:
-                inside.add(form)
-                found = self._read(b, inside)
-                return None if found is None else _scaled(found, a, "mul")
+                return self._scale(form, b, a, "mul", inside)
             case _:
                 return self._stencil(form)
+
+    def _scale(self, form: Form, value: Form, by: Form, op: str, inside: set[Form]) -> Expression | None:
+        """A value by a weight that has only axes of each sum in it. Another axis would make the weights of the
+        sum larger than both, or be the one that is summed over: `sum[e](v[c, e] * sum[c](w[e, c] * x[c]))`."""
+        within: set[Form] = {form}
+        found = self._read(value, within)
+        if found is None or any(each.over and set(by.axes) - set(each.form.axes) for each in found.stencils):
+            return self._itself(form)
+        inside |= within
+        return _scaled(found, by, op)
 
     def _stencil(self, form: Form) -> Expression | None:
         lenient, inner = False, form
@@ -245,6 +251,8 @@ class Merger:
         """The sum of two stencils of one value as one."""
         if frame.value != other.value or not frame.over:
             return None
+        if set(frame.over) & set(other.form.axes) or set(other.over) & set(frame.form.axes):
+            return None  # one axis, summed over in one and kept by the other
         present = all(each.lenient or self.total.of(each.form) for each in (frame, other))
         found = taps((frame.indices, frame.over), (other.indices, other.over))
         if not present or found is None:
