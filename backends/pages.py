@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import sys
 from collections.abc import Sequence
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -36,5 +37,10 @@ def fresh(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Ten
 
 def advise(first: int, length: int) -> None:
     """The hint for `length` bytes from the address `first`; what the system answers changes nothing."""
-    libc = ctypes.CDLL(None)
-    libc.madvise(ctypes.c_void_p(first), ctypes.c_size_t(length), ctypes.c_int(ADVICE))
+    _libc().madvise(ctypes.c_void_p(first), ctypes.c_size_t(length), ctypes.c_int(ADVICE))
+
+
+@cache
+def _libc() -> ctypes.CDLL:
+    """The C library of the process, opened once: calls with large results are in a hurry."""
+    return ctypes.CDLL(None)
