@@ -121,6 +121,6 @@ def compositions(draw: Draw) -> Example:
 
     header = "x[b, h, w, c] -> y[b, h, w, c]" + (", z[b, h, w, c]" if two else "")
     program = plait.mixer(header)(body).program()
-    sizes: Sizes = {Axis(name): pick([2, 3, 5]) for name in "hwc"}
+    sizes: Sizes = {Axis("h"): pick([2, 3, 5, 7, 17]), Axis("w"): pick([2, 3, 5, 9]), Axis("c"): pick([2, 3, 5, 9])}
     sizes[Axis("b")] = pick([1, 2])
     return draw(with_tensors(program, sizes))
