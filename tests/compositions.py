@@ -4,6 +4,7 @@ mixers with other axes and static arguments, several results, casts and buffers.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import strategies as st
@@ -33,6 +34,7 @@ def compared(x, y, *, steps: int = 2):
 
 
 Pick = Callable[..., Any]
+Layer = Callable[[Any, Pick, str], Any]
 
 
 def normed(x: Any, pick: Pick, name: str) -> Any:
@@ -99,28 +101,69 @@ def cast(x: Any, pick: Pick, name: str) -> Any:
     return pick(ways)()
 
 
-LAYERS = (mapped, normed, windowed, attended, called, cast)
+def branched(x: Any, pick: Pick, name: str) -> Any:
+    """Stencils of one value beside each other, each normed, scaled or bare, as they are trained to be one
+    (ACNet, arXiv 1908.03930; RepVGG, 2101.03697; UniRepLKNet's dilated branches, 2311.15599)."""
+    border = pick(["zero", "zero", "replicate"])
+
+    def deep(over: Any, kernel: int, step: int = 1) -> Callable[[str], Any]:
+        far = kernel // 2 * step
+        return lambda name: stdlib.depthwise_convolution(
+            x, c, over, kernel, dilation=step, padding=far, border=border, bias=False, name=name)  # fmt: skip
+
+    def dense(over: Any, kernel: int) -> Callable[[str], Any]:
+        return lambda name: stdlib.convolution(x, c, c, over, kernel, border=border, name=name)
+
+    branches = pick([
+        (deep((h, w), 5), deep((h, w), 3), deep((h, w), 3, 2)),
+        (deep(h, 7), deep(h, 3, 3), deep(h, 1), lambda _: x),
+        (dense((h, w), 3), dense(h, 3), dense(w, 3)),
+        (dense(w, 3), dense(w, 1), lambda _: x),
+        (lambda name: stdlib.linear(x, c, c, name=name), lambda _: x),
+    ])  # fmt: skip
+    ends = (
+        lambda y, name: stdlib.batch_norm(y, c, (b, h, w), name=name),
+        lambda y, name: stdlib.layer_scale(y, c, name=name),
+        lambda y, name: y * -0.5,
+        lambda y, name: y,
+    )
+    made = [pick(ends)(each(f"{name}_{i}"), f"{name}_{i}_end") for i, each in enumerate(branches)]
+    return sum(made[1:], made[0])
+
+
+LAYERS = (mapped, normed, windowed, attended, called, cast, branched)
 
 
 @st.composite
-def compositions(draw: Draw) -> Example:
+def compositions(draw: Draw, *, first: tuple[Layer, ...] = LAYERS) -> Example:
     """One to three layers over an image, residuals between them, perhaps a second result."""
 
     def pick(choices: Any) -> Any:
         return draw(st.sampled_from(choices))
 
-    layers = [(pick(LAYERS), pick([False, True])) for _ in range(pick([1, 2, 3]))]
+    layers = [(pick(LAYERS if i else first), pick([False, True])) for i in range(pick([1, 2, 3]))]
     two = pick([False, False, True])
 
     def body(x: Any) -> Any:
-        first = x
+        begin = x
         for number, (layer, residual) in enumerate(layers):
             made = layer(x, pick, f"layer{number}")
             x = x + made if residual else made
-        return (x, first * 0.5 + x.sum(c)) if two else x
+        return (x, begin * 0.5 + x.sum(c)) if two else x
 
     header = "x[b, h, w, c] -> y[b, h, w, c]" + (", z[b, h, w, c]" if two else "")
     program = plait.mixer(header)(body).program()
-    sizes: Sizes = {Axis("h"): pick([2, 3, 5, 7, 17]), Axis("w"): pick([2, 3, 5, 9]), Axis("c"): pick([2, 3, 5, 9])}
+    sizes: Sizes = {
+        Axis("h"): pick([2, 3, 5, 7, 17]),
+        Axis("w"): pick([2, 3, 5, 9]),
+        Axis("c"): pick([2, 3, 5, 9]),
+    }
     sizes[Axis("b")] = pick([1, 2])
-    return draw(with_tensors(program, sizes))
+    example = draw(with_tensors(program, sizes))
+    squares = {n: t.square() if n.endswith("running_var") else t for n, t in example.tensors.items()}
+    return replace(example, tensors=squares)
+
+
+def deployable() -> st.SearchStrategy[Example]:
+    """Compositions that have several stencils over one value."""
+    return compositions(first=(branched,))

@@ -65,12 +65,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """How many programs the attack drew, and how many faults it found."""
+    """How many programs the attack drew, how many of them it deployed, and how many faults it found."""
     reports = [each for key in ("passed", "failed") for each in terminalreporter.stats.get(key, [])]
     found = [value for each in reports for key, value in each.user_properties if key == "attacked"]
     if found:
-        drawn, faults = (sum(counts) for counts in zip(*found, strict=True))
-        terminalreporter.write_line(f"attack on the compiler: {drawn} programs, {faults} faults found")
+        drawn, deployed, faults = (sum(counts) for counts in zip(*found, strict=True))
+        said = f"attack on the compiler: {drawn} programs, {deployed} deployed, {faults} faults found"
+        terminalreporter.write_line(said)
 
 
 def pytest_configure(config: pytest.Config) -> None:

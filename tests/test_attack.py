@@ -2,14 +2,15 @@
 
 For each program: its text reads back; every step of the pipeline keeps its meaning; its kernels on the C++ backend
 and in Triton's interpreter give what the reference gives; so do its first and its second gradients, which are also
-those of differences. Bounds are those of `backends/rounding.py`, and no others. Kernels are built so that what they
-do not initialise is poison.
+those of differences. With some of its inputs as weights it is brought into its deploy form, which gives what it
+gives in float64 and, of some, as kernels of a module (`deploying.py`). Bounds are those of `backends/rounding.py`,
+and no others. Kernels are built so that what they do not initialise is poison.
 
 A run goes on after a fault. What it found is in the failure and in the summary at the end; `make test` draws the
-same 100 programs each time, of which every fourth is derived twice and every fifth runs in Triton's interpreter;
-`make test-all` draws 5,000 new ones for all of these, and optimises a quarter of their kernels, which takes most of
-the time where it is done. `pytest tests/test_attack.py --attack 300 --from 7`
-draws so many from a start. A fault that was found becomes a program of `tests/programs`.
+same 100 programs each time, of which every second is deployed, every fourth derived twice, and every fifth runs in
+Triton's interpreter; `make test-all` draws 5,000 new ones for all of these, and optimises a quarter of their
+kernels, which takes most of the time where it is done. `pytest tests/test_attack.py --attack 300 --from 7` draws so
+many from a start. A fault that was found becomes a program of `tests/programs`.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ from torch.fx import GraphModule
 
 import on_triton
 from agreement import agree, as_double, check_gradients, check_second, check_values, close, real_of
-from compositions import compositions
+from compositions import compositions, deployable
+from deploying import deployed, deployed_kernels
 from interpreting import Interpreting
 from kernel_families import FAMILIES
 from plait.backends.rounding import allowed
@@ -49,7 +51,7 @@ from strategies import Example, examples
 STARTS = 20
 """Tests that share the programs of a run among them, so that workers can."""
 
-PROGRAMS = st.one_of(examples(), examples(), compositions(), *FAMILIES.values())
+PROGRAMS = st.one_of(examples(), examples(), compositions(), deployable(), *FAMILIES.values())
 
 SMALL = 400
 """Entries of all tensors of a program that Triton's interpreter is given: more would take seconds."""
@@ -62,6 +64,7 @@ class Attack:
     process: Interpreting
     thorough: bool
     drawn: int = 0
+    deployed: int = 0
     faults: list[str] = field(default_factory=list[str])
 
     def program(self, example: Example) -> None:
@@ -72,6 +75,8 @@ class Attack:
             checks.append(check_second)
         if (self.thorough or self.drawn % 5 == 1) and entries(example) <= SMALL:
             checks.append(self.on_triton)
+        if self.thorough or self.drawn % 2:
+            checks.append(self.deploys)
         for check in checks:
             try:
                 check(example)
@@ -80,6 +85,13 @@ class Attack:
             except Exception:
                 what = check.__name__.strip("_")
                 self.faults.append(f"{what}:\n{example!r}\n{traceback.format_exc()[-1500:]}")
+
+    def deploys(self, example: Example) -> None:
+        """In float64, and each tenth of those that have a deploy form in a module."""
+        if deployed(example):
+            self.deployed += 1
+            if self.deployed % 10 == 1:
+                deployed_kernels(example)
 
     def on_triton(self, example: Example) -> None:
         """bfloat16 is asked for on a GPU only: the interpreter of Triton truncates to it."""
@@ -172,6 +184,6 @@ def test_attack(
             attack.program(example)
 
     run()
-    record_property("attacked", (attack.drawn, len(attack.faults)))
+    record_property("attacked", (attack.drawn, attack.deployed, len(attack.faults)))
     assert attack.drawn == max(1, asked // STARTS), "hypothesis drew fewer programs than were asked for"
     assert not attack.faults, "\n\n".join([f"--from {first}", *attack.faults])
