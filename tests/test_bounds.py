@@ -13,6 +13,7 @@ from torch import Tensor
 from agreement import agree, run_on
 from plait import parse
 from plait.compiler.gradient.derive import gradient
+from plait.compiler.gradient.residuals import from_kept, keep
 from plait.compiler.kernels.kernel import Dot, Kernel, Stream
 from plait.compiler.kernels.written import Written
 from plait.compiler.pipeline import Planned, plan_program, write_kernels
@@ -188,7 +189,10 @@ def loops(stream: Stream, count: Counter, scalars: Mapping[str, int]) -> list[ra
 
 def check(text: str, seen: Seen, extents: tuple[int, ...], schedule: StreamSchedule) -> None:
     """The loops go from the first to the last key that is seen, and no chunk is passed for nothing."""
-    kernel, count = only(text, schedule)
+    passes_what_is_seen(*only(text, schedule), seen, extents)
+
+
+def passes_what_is_seen(kernel: Kernel, count: Counter, seen: Seen, extents: tuple[int, ...]) -> None:
     (stream,) = (each for each in kernel.body if isinstance(each, Stream))
     for tile in tiles(kernel, extents):
         queries = list(product(*tile))
@@ -262,6 +266,32 @@ def test_every_domain_of_a_union_has_its_bounds() -> None:
         (keys,) = loops(near, count, scalars)
         assert (keys.start, keys.stop) == (max(0, tile[0][0] - 15), tile[0][-1] + 1)
         assert loops(old, count, scalars) == [range(0, 3, 32)]
+
+
+BACK = ("prefix", "stair", "disc", "partition", "neighbours")
+
+
+@pytest.mark.parametrize("name", BACK)
+def test_gradients_pass_what_is_seen(name: str) -> None:
+    """dq passes the keys that a query sees, dk and dv the queries that see a key; nothing over pairs is
+    stored."""
+    text, seen = {**ONE, **TWO}[name]
+    reverse = gradient(parse(text).program())
+    plan = plan_program(from_kept(reverse, keep(parse(text).program(), "auto", reverse)[1]), verify=True)
+    most = max(len(each.leaf.over) for each in plan.program.declarations)
+    assert all(len(each.axes) <= most for each in plan.plan.stored.values())
+    extents = tuple(SIZES[axis] for axis in (("t",) if name in ONE else ("h", "w")))
+
+    def seeing(*pair: int) -> bool:
+        return seen(*pair[len(extents) :], *pair[: len(extents)])
+
+    of = {group.result.name: group for group in plan.plan.groups if group.family == "sum"}
+    assert {each.name for group in of.values() for each in group.results} >= {"grad.q", "grad.k", "grad.v"}
+    for one in written(plan, CPU):
+        if not any(one.kernel.name.endswith(name.replace(".", "_")) for name in of):
+            continue
+        count, of_keys = counter(one, sizes_of(plan.program)), one.kernel.name.endswith(("grad_k", "grad_v"))
+        passes_what_is_seen(one.kernel, count, seeing if of_keys else seen, extents)
 
 
 def test_the_loops_of_gradients() -> None:

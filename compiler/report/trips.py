@@ -230,7 +230,7 @@ class Counter:
         return -(-max(length, 0) // step)
 
     def _applied(self, op: str, args: list[Number]) -> Number:
-        return SCALAR_OPS[op](*args)
+        return (args[1] if args[0] else args[2]) if op == "select" else SCALAR_OPS[op](*args)
 
 
 @dataclass(slots=True)
@@ -277,6 +277,10 @@ class Formula(Counter):
                 return first * second
             case "neg", (first,):
                 return -first
+            case "lt", _:  # whether a tile lies inside a clamp, which is what a formula counts
+                return True
+            case "select", (True, inside, _):
+                return inside
             case _:
                 raise CompilerFault("cost", f"no formula for the `{op}` of a stream's bound")
 

@@ -94,9 +94,18 @@ def _combined(form: Form, below: list[dict[Monomial, int]]) -> dict[Monomial, in
             return {(form,): 1}
 
 
+@lru_cache(maxsize=4096)
 def _is_plain(atom: Form) -> bool:
-    """Whether an atom is total by itself."""
-    return isinstance(atom, Size | Coordinate)
+    """Whether an atom is a number at every index: made of sizes and coordinates by what is total."""
+    match atom:
+        case Const() | Size() | Coordinate():
+            return atom.kind == "int"
+        case Map(op="floordiv" | "mod", args=(number, divisor)):
+            return is_positive(divisor) and _is_plain(number)
+        case Map(op="add" | "sub" | "mul" | "neg" | "minimum" | "maximum", args=args):
+            return all(map(_is_plain, args))
+        case _:
+            return False
 
 
 def _add(a: Polynomial, b: Polynomial) -> dict[Monomial, int]:

@@ -219,10 +219,25 @@ class Solving:
             case Map(op="pow", args=(a, Const(value=2))) if isinstance(most, int):
                 return self.within(a, (-isqrt(max(most, 0)), isqrt(max(most, 0))))
             case Map(op=("maximum" | "minimum") as op, args=(a, b)) if self._has(a) is not self._has(b):
-                inner = a if self._has(a) else b
-                return self.within(inner, (None, most) if op == "maximum" else (ends[0], None))
+                inner, other = (a, b) if self._has(a) else (b, a)
+                return self.within(inner, self._clamped(op, inner, other, ends))
             case _:
                 return ANYWHERE
+
+    def _clamped(self, op: str, inner: Form, other: Form, ends: Range) -> Range:
+        """Where `inner` may lie for its maximum (minimum) with `other` to lie between two ends: that `other`
+        lies there by itself for a query of the tile leaves one side open."""
+        high = op == "maximum"
+        least, most = ends
+        end, beside, outermost = (
+            least if high else most, self.bounds.extreme(other, high), self.bounds.extreme(inner, not high),
+        )  # fmt: skip
+        cut: Operand | None = None
+        if end is not None and beside is not None and outermost is not None:
+            let = self.bounds.lowering.builder.let
+            alone = let("lt", *((beside, end) if high else (end, beside)), kind="bool")
+            cut = let("select", alone, end, outermost, kind="int")
+        return (cut, most) if high else (least, cut)
 
     def _key(self, ends: Range) -> Range:
         """The key of a reduced axis: sign * (key - rest) lies between the ends."""
