@@ -139,6 +139,10 @@ PROGRAMS: dict[str, Value] = {
     + expm1(x)
     + sin(x) * cos(x)
     + log(x * x + 1) / (x * x + 2),
+    "a clamp and a term beside it": x[{h: clamp(h - 2 * c, -1, 1) + 1}] * x,
+    "a clamp taken from a size": x[{h: h.size - 2 - clamp(h - dh, -1, 1)}].otherwise(0.5) * wt,
+    "parts of an axis": tanh(x[{h: hc // 2 - h // 2 + 1, c: hc % 2}].otherwise(0.0) * (hc + 1)),
+    "both parts in one index": tanh(x[{h: hc % 3 - 2 * (hc // 3) + 1}].otherwise(0.5) * x),
     "constant index": tanh(x[{h: 2}] * wt[{dh: -1}]) + x[{h: 7}].otherwise(1.0),
     "interpolation": lerp(x, h, applied("floor", tanh(x) * 2) + 2, x * 0.1),
     "two reads of one product": (x * x)[h + 1].otherwise(0.0) + (x * x)[h - 1].otherwise(x),

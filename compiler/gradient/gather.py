@@ -41,6 +41,7 @@ from ..rewrites.affine import affine, divided, from_polynomial, is_positive, nor
 from ..rewrites.conditions import Conditions, optional_leaves
 from ..rewrites.rewrite import border, guarded, push_read, pushed, spread, surely_present
 from ..rewrites.simplify import Rewriter, rewrite_program
+from .indices import into_clamp, parts
 from .reflections import unfolded
 
 
@@ -110,8 +111,9 @@ def _at_clamp(place: Place, target: Axis) -> list[Place] | None:
 
 def _bound(op: str, index: Form, free: set[Axis]) -> tuple[Form | None, Form]:
     """The argument of a minimum or maximum that has no summed axis, and the one that has."""
-    if isinstance(index, Map) and index.op == op:
-        for one, other in (index.args, index.args[::-1]):
+    moved = into_clamp(index, free)
+    if isinstance(moved, Map) and moved.op == op:
+        for one, other in (moved.args, moved.args[::-1]):
             if free.issuperset(one.axes) and not free.issuperset(other.axes):
                 return one, other
     return None, index
@@ -155,7 +157,8 @@ class _Solution:
     def result(self) -> Form | None:
         """The sum over what is left, or None where an equation has no solution here."""
         steps = (
-            self.constant, self.digits, self.both_parts, self.unit, self.circle, self.quotient, self.stride,
+            self.constant, self.digits, self.both_parts, self.unit, self.circle, self.parts, self.quotient,
+            self.stride,
         )  # fmt: skip
         while self.pending:
             if not any(step(axis) for step in steps for axis in tuple(self.pending)):
@@ -255,6 +258,21 @@ class _Solution:
         self.guards += (apply("ge", right, Const(0)), apply("lt", right, n))
         del self.pending[target]
         self.solve(axis, apply("add", low(axis), turned))
+        return True
+
+    def parts(self, target: Axis) -> bool:
+        """What `quotient` and `circle` solve has one part of an axis alone."""
+        left = self.pending[target].left
+        found = None if isinstance(left, Map) and left.op in ("floordiv", "mod") else parts(
+            (each.left for each in self.pending.values()), self.summed
+        )  # fmt: skip
+        if found is None or found.axis not in left.axes:
+            return False
+        self.pending = {
+            key: _Equation(found.replaced(each.left), each.right) for key, each in self.pending.items()
+        }
+        self.summed += (found.whole, found.rest)
+        self.solve(found.axis, found.solution)
         return True
 
     def quotient(self, target: Axis) -> bool:
