@@ -18,6 +18,7 @@ from plait.compiler.kernels.kernel import (
     Carry,
     Dot,
     Fold,
+    Grid,
     Kernel,
     Let,
     Load,
@@ -80,10 +81,24 @@ class Meaning:
         starts = [range(low, end, axis.tile) for axis, low, end in zip(grid, lows, ends, strict=True)]
         for tile in product(*starts):
             for axis, first, end in zip(grid, tile, ends, strict=True):
-                self.coordinate(axis.name, first, min(first + axis.tile, end))
+                end = min(end, self.end(axis)) if axis.ragged is not None else end
+                self.coordinate(axis.name, first, max(first, min(first + axis.tile, end)))
+            if any(len(self.scope[axis.name].data) == 0 for axis in grid):
+                continue
             for local in self.kernel.locals:
                 self.coordinate(local.name, local.low, local.low + local.size)
             self.body(self.kernel.body)
+
+    def end(self, axis: Grid) -> int:
+        """The end of a ragged axis, whose residue is known."""
+        numbers = (
+            self.scope[axis.ragged.residue],
+            self.value(axis.ragged.step),
+            self.value(axis.ragged.extent),
+        )
+        residue, step, extent = (int(each.data) for each in numbers)
+        assert 0 <= residue < min(step, extent)
+        return -((residue - extent) // step)
 
     def coordinate(self, name: str, first: int, end: int) -> None:
         self.scope[name] = Value((name,), torch.arange(first, end))

@@ -38,6 +38,12 @@ def test_windows_whose_predicate_says_more_or_less(seen: str) -> None:
     assert len(kernels) == 1
 
 
+def test_a_table_along_one_axis_of_a_disc() -> None:
+    """Once it was read outside its range: what implies the range of `dh` has also the axis `dw`."""
+    text = ATTENTION.format(seen="dh*dh + dw*dw < 9", bias="+ row").replace("table[dh, dw]", "row[dh]")
+    agrees(text, {**{name: SHAPES[name] for name in "qkv"}, "row": (5,)})
+
+
 @pytest.mark.parametrize("seen", SEEN)
 def test_ranges_that_a_predicate_implies(seen: str) -> None:
     program = elaborate(parse_text(ATTENTION.format(seen=seen, bias="+ table"))[-1], {}, {})

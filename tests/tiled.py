@@ -75,7 +75,7 @@ def meant(
             name = form.name if isinstance(form, Leaf) and buffer.role == "in" else _stored(planned, form)
             name = f"{name}?" if there else name
             if buffer.role == "out":
-                shape = [evaluate_size(each, sizes) for each in shape_of(group.result.axes)]
+                shape = [evaluate_size(each, sizes) for each in shape_of(planned.plan.stored[form].axes)]
                 kind = (
                     torch.bool
                     if there
@@ -90,7 +90,7 @@ def meant(
 
 
 def _stored(planned: Planned, form: Form) -> str:
-    return next(group.result.name for group in planned.plan.groups if group.result.form == form)
+    return planned.plan.stored[form].name
 
 
 def _outs(planned: Planned, made: Written) -> Sequence[str]:

@@ -122,6 +122,8 @@ class Printer(Scalars):
                 for axis in grid:
                     self._grid_axis(axis)
                 self._count_on()
+                for axis in (mangle(axis.name) for axis in grid if axis.ragged is not None):
+                    out.add(f"if ({axis}_first > {axis}_most) continue;")
                 for local in self.kernel.locals:
                     if local.size == 1:
                         out.add(
@@ -142,14 +144,17 @@ class Printer(Scalars):
     def _grid_axis(self, axis: Grid) -> None:
         name, out, tile = mangle(axis.name), self.out, axis.tile
         out.add(f"const long {name}_first = {name}_low + {name}_tile * {tile};")
+        end = f"{name}_end - 1"
+        if axis.ragged is not None:
+            step, extent = (self.scalar(each, "int") for each in (axis.ragged.step, axis.ragged.extent))
+            end = f"{name}_most"
+            out.add(f"const long {end} = ({extent} - 1 - {mangle(axis.ragged.residue)}) / {step};")
         if tile == 1:
             out.add(
                 f"const long {name}_last = {name}_first, {name} = {name}_first; (void){name}_last; (void){name};"
             )
             return
-        out.add(
-            f"const long {name}_last = smin({name}_first + {tile - 1}, {name}_end - 1); (void){name}_last;"
-        )
+        out.add(f"const long {name}_last = smin({name}_first + {tile - 1}, {end}); (void){name}_last;")
         if axis.name not in self.kernel.lanes:
             out.add(f"const long {name}_count = {name}_last - {name}_first + 1;")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-from ...compiler.kernels.kernel import Carry, Dot, Operand, Stream, StreamAxis
+from ...compiler.kernels.kernel import Carry, Dot, Grid, Operand, Stream, StreamAxis
 from .emit import Value, literal, minus, plus
 from .exact import Exact
 from .layout import Group, TileAxis
@@ -32,6 +32,8 @@ class Tiles(Exact):
             out.add(f"{tiles} = {self._count(literal(0), size, axis.tile)}")
             self._range(axis.name, self._first(low, f"tile % {tiles}", axis.tile), plus(low, size), axis.tile)
             out.offer("tile", f"tile // {tiles}")
+        for axis in grid:
+            self._ragged(axis)
         for axis in self.kernel.locals:
             self.values[f"{axis.name}.first"] = literal(axis.low)
             self.values[f"{axis.name}.last"] = literal(axis.low + axis.size - 1)
@@ -39,6 +41,19 @@ class Tiles(Exact):
         for axis in tuple(self.layout.axes.values()):
             if axis.sort != "stream":
                 self._coordinate(axis, "rows" if axis.name in self.kernel.lanes else f"{axis.name}_places")
+
+    def _ragged(self, axis: Grid) -> None:
+        """Where a class of coordinates ends, of which the residue is known now."""
+        if axis.ragged is None:
+            return
+        residue, step, extent = (
+            self.operand(each).code for each in (axis.ragged.residue, axis.ragged.step, axis.ragged.extent)
+        )
+        end, last = (self.identifiers.new(f"{axis.name}_{part}") for part in ("places", "last"))
+        self.out.add(f"{end} = ({extent} - {residue} + ({step} - 1)) // {step}")
+        self.out.add(f"{last} = tl.minimum({self.values[f'{axis.name}.last'].code}, {end} - 1)")
+        self.values[f"{axis.name}.end"] = Value(end, "int")
+        self.values[f"{axis.name}.last"] = Value(last, "int")
 
     def _first(self, low: Value, chunk: str, step: int) -> str:
         """The first coordinate of a chunk, given its number."""

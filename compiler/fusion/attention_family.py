@@ -13,12 +13,14 @@ predicate over y - h. What the family does not cover gets a reason, which `expla
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import reduce
 
 from ...dsl.program import At, Axis, Const, Form, Leaf, Map, Otherwise, Piece, Reduce, When, walk
+from ..rewrites.residues import Classes
 from .contraction import factors_of
+from .key_classes import placed_by, settled
 from .keys import Key, Side, Unfit, depends, indices_of, itself, key_and_query, peel, side_of, solve
 
 
@@ -50,7 +52,7 @@ class Domain:
 class Attention:
     """A match. `normaliser` is the log-sum-exp of all scores. `factors` scale the result; `lenient` says of
     each term whether it counts as 0 where it is absent. The axes of the result by role: shared with keys, of
-    queries only (they lie in the lanes), of values only."""
+    queries only (they lie in the lanes), of values only. Those of `classes` are taken class by class."""
 
     root: Form
     normaliser: Reduce
@@ -60,6 +62,7 @@ class Attention:
     batch: tuple[Axis, ...]
     lanes: tuple[Axis, ...]
     outputs: tuple[Axis, ...]
+    classes: Mapping[Axis, Classes] = field(default_factory=dict[Axis, Classes])
 
     @property
     def channels(self) -> tuple[Axis, ...]:
@@ -299,13 +302,15 @@ def _roles(
         raise Unfit("every axis of the queries is also one of the keys: nothing lies in the lanes")
     if len(outputs) > 1 or any(len(each.channels) > 1 for each in domains):
         raise Unfit("more than one channel axis")
+    met, classes = settled([(each.keys, each.predicates) for each in domains], lanes)
+    domains = tuple(
+        replace(each, keys=keys, predicates=masks) for each, (keys, masks) in zip(domains, met, strict=True)
+    )
+    placed_by(root, classes, [key for each in domains for key in each.keys])
     for each in domains:
-        for key in each.keys:
-            if not set(key.rest.axes) <= set(root.axes):
-                raise Unfit(f"the window of `{key.over.name}` is placed by something else than the query")
         if each.value_side is not None and not set(outputs) <= set(_value_axes(each)):
             raise Unfit("the values of one domain lack an axis of another's")
-    return Attention(root, normaliser, domains, factors, lenient, batch, lanes, outputs)
+    return Attention(root, normaliser, domains, factors, lenient, batch, lanes, outputs, classes)
 
 
 def _value_axes(domain: Domain) -> set[Axis]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ...dsl.build import low, size
+from ...dsl.build import apply, low, size
 from ...dsl.ops import Kind
 from ...dsl.program import At, Axis, Const, Coordinate, Form, Map, Reduce, When
-from ..rewrites.affine import affine
+from ..rewrites.affine import affine, is_positive, polynomial
+from ..rewrites.residues import remainder
 from .contraction import factors_of
 
 
@@ -16,16 +17,26 @@ class Unfit(Exception):
     """Why a reduction is not in the family."""
 
 
+ONE, ZERO = Const(1), Const(0)
+
+
 @dataclass(frozen=True, slots=True)
 class Key:
     """One streaming axis, solved: it runs over the range of `axis`, the axis that is read at `index`;
-    the reduced axis `over` is then sign * (key - rest)."""
+    the reduced axis `over` is then sign * (key - rest).
+
+    With a `step` other than 1 what is read is the coordinate low + step * key + residue, and the key runs over
+    the places of one class of coordinates. `exact`: the reduced axis is sign * (coordinate - rest) instead, where
+    a predicate says that only one class is met."""
 
     over: Axis
     axis: Axis
     index: Form
     sign: int
     rest: Form
+    step: Form = ONE
+    residue: Form = ZERO
+    exact: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,15 +116,29 @@ def _range(axis: Axis) -> tuple[Form, Form]:
 def _solved(over: Axis, axis: Axis, index: Form) -> Key:
     form = affine(index)
     coefficient = form.coefficients.get(over) if form is not None else None
-    if form is None or not isinstance(coefficient, Const) or coefficient.value not in (1, -1):
-        raise Unfit(f"the index along `{axis.name}` does not step by one with `{over.name}`")
+    stepped = _step(coefficient) if coefficient is not None else None
+    if form is None or stepped is None:
+        raise Unfit(f"the index along `{axis.name}` does not move with `{over.name}` by equal steps")
     rest: Form = form.rest
     for other, factor in form.coefficients.items():
         if other != over:
-            term = Coordinate(other) if factor == Const(1) else Map("mul", (factor, Coordinate(other)))
+            term = Coordinate(other) if factor == ONE else Map("mul", (factor, Coordinate(other)))
             rest = term if rest == Const(0) else Map("add", (rest, term))
-    sign = 1 if coefficient.value == 1 else -1
-    return Key(over, axis, index, sign, rest)
+    step, sign = stepped
+    if step == ONE:
+        return Key(over, axis, index, sign, rest)
+    start = apply("sub", rest, low(axis))
+    return Key(over, axis, index, sign, apply("floordiv", start, step), step, remainder(start, step))
+
+
+def _step(coefficient: Form) -> tuple[Form, int] | None:
+    """A coefficient as a number that is certainly greater than 0 and its sign; None where it may be 0."""
+    terms = polynomial(coefficient)
+    if not terms or not all(is_positive(atom) for monomial in terms for atom in monomial):
+        return None
+    if all(factor > 0 for factor in terms.values()):
+        return coefficient, 1
+    return (apply("neg", coefficient), -1) if all(factor < 0 for factor in terms.values()) else None
 
 
 def indices_of(read: Form) -> dict[Axis, Form]:

@@ -17,8 +17,8 @@ gradient that goes back into one): it is stored, and what is made of it reads it
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 from ...dsl.program import (
@@ -34,7 +34,9 @@ from ...dsl.program import (
     When,
     walk,
 )
+from ..rewrites.residues import Classes
 from .contraction import factors_of
+from .key_classes import placed_by, settled
 from .keys import Key, Side, Unfit, depends, indices_of, key_and_query, peel, side_of, solve
 
 
@@ -52,7 +54,8 @@ class Inner:
 class StreamedSum:
     """A match: the entries of `root` are the sum of `weights`, each times its value if there are `values`,
     under `predicates`. `statistics` are the reads of the keys in the weights. The axes of the result are
-    shared with the keys (batch), of queries (lanes), and of values only (outputs)."""
+    shared with the keys (batch), of queries (lanes), and of values only (outputs). Those of `classes` are taken
+    class by class."""
 
     root: Reduce
     keys: tuple[Key, ...]
@@ -64,6 +67,7 @@ class StreamedSum:
     batch: tuple[Axis, ...]
     lanes: tuple[Axis, ...]
     outputs: tuple[Axis, ...]
+    classes: Mapping[Axis, Classes] = field(default_factory=dict[Axis, Classes])
 
     @property
     def channels(self) -> tuple[Axis, ...]:
@@ -259,10 +263,11 @@ def _roles(match: StreamedSum) -> StreamedSum:
         raise Unfit("an axis is a channel of one contraction, and not of another")
     if any(not set(outputs) & depends(each, keys) for each in match.values):
         raise Unfit("the values have no axis of their own")
-    for key in keys:
-        if not set(key.rest.axes) <= set(root.axes):
-            raise Unfit(f"the window of `{key.over.name}` is placed by something else than the query")
-    return replace(match, batch=batch, lanes=lanes, outputs=outputs)
+    ((keys, predicates),), classes = settled([(keys, match.predicates)], lanes)
+    placed_by(root, classes, keys)
+    return replace(
+        match, keys=keys, predicates=predicates, batch=batch, lanes=lanes, outputs=outputs, classes=classes
+    )
 
 
 def sums_store(match: StreamedSum) -> tuple[Form, ...]:

@@ -64,6 +64,7 @@ class _Checker:
             self.give(number, (), "int")
         for axis in (*kernel.grid, *kernel.locals):
             self.give_axis(axis.name)
+        self.ends()
         self.body(kernel.body)
         lanes = set(kernel.lanes)
         if not any(lanes <= axes for axes in ({axis.name for axis in kernel.grid}, *self.streamed)):
@@ -74,6 +75,19 @@ class _Checker:
             raise self.fail("some rows of a tile are not stored, or more than once")
         if sorted(outs) != sorted(self.stored):
             raise self.fail(f"outputs {outs} are stored as {self.stored}")
+
+    def ends(self) -> None:
+        """What is ragged ends by an axis of one coordinate a tile that stands before it."""
+        before: set[str] = set()
+        for axis in self.kernel.grid:
+            end = axis.ragged
+            if end is not None and (end.residue not in before or axis.low != 0):
+                raise self.fail(
+                    f"grid `{axis.name}` ends by `{end.residue}`, which is no single coordinate before it"
+                )
+            if end is not None and {self.kind(end.step), self.kind(end.extent)} != {"int"}:
+                raise self.fail(f"grid `{axis.name}` ends by what is no number")
+            before |= {axis.name} if axis.tile == 1 else set()
 
     def give(self, name: str, axes: tuple[str, ...], kind: Kind) -> None:
         if name in self.kinds:
@@ -217,7 +231,7 @@ class _Checker:
         if any(stream.visible is not True for stream in self.around):
             raise self.fail(f"`{store.buffer}` is stored in a stream that skips chunks")
         streams = [axis for stream in self.around for axis in stream.axes]
-        coordinates = [self.coordinate(item) for item in store.index]
+        coordinates = [each for item in store.index for each in self.coordinates(item)]
         if row is not None:
             coordinates = [row[0] if each == f"{row[0]}.first" else each for each in coordinates]
             self.rows.setdefault((store.buffer, row[0]), []).append(row[1])
@@ -258,6 +272,26 @@ class _Checker:
                     raise self.fail(f"`{store.buffer}` is stored at `{item}`, which is no row that exists")
                 return axis.name, steps, found[0]
         return None
+
+    def coordinates(self, item: Operand) -> tuple[str, ...]:
+        """The coordinate of an index, or the two that are one: place and residue of a ragged axis."""
+        found = self.coordinate(item)
+        whole = self.lets.get(found)
+        if not isinstance(whole, Let) or whole.op != "add":
+            return (found,)
+        along = self.lets.get(str(whole.args[0]))
+        for axis in self.kernel.grid:
+            end = axis.ragged
+            if end is not None and whole.args[1] == end.residue:
+                plain = end.step == 1 and whole.args[0] == axis.name
+                if (
+                    plain
+                    or isinstance(along, Let)
+                    and along.op == "mul"
+                    and along.args == (end.step, axis.name)
+                ):
+                    return axis.name, end.residue
+        return (found,)
 
     def coordinate(self, item: Operand) -> str:
         """The coordinate that an index shifts; an index that is no shift has none."""

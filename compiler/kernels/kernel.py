@@ -4,7 +4,8 @@ Program.
 A kernel runs once for every tile of its grid. A *tile value* has named tile axes and a scalar at
 every index of their tile. There are three sorts of tile axis:
 
-    Grid    name: low .. low+size in tiles of `tile`     one tile per run, all runs independent
+    Grid    name: low .. low+size in tiles of `tile`     one tile per run, all runs independent; it may end
+                                                         earlier for some coordinates of another (`Ragged`)
     Local   name: low .. low+size                        whole and resident, size compiled in
     Stream  name: low .. stop in chunks of `step`        visited in order, inside a Stream statement
 
@@ -54,11 +55,24 @@ class Buffer:
 
 
 @dataclass(frozen=True, slots=True)
+class Ragged:
+    """Where a class of coordinates ends: those exist where step * coordinate + residue < extent. `residue` is a grid
+    axis by 1 that stands before, less than the step and the extent."""
+
+    residue: str
+    step: Operand
+    extent: Operand
+
+
+@dataclass(frozen=True, slots=True)
 class Grid:
+    """`ragged`: of the coordinates from `low`, which is 0, only those exist. A tile without any does not run."""
+
     name: str
     low: Operand
     size: Operand
     tile: int
+    ragged: Ragged | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +194,8 @@ class Store:
     """`buffer[index] = value` where `mask`. Every element of an output is stored exactly once. Inside a
     stream, that of the chunk is stored: the stream's axes are among the coordinates of the index. An index
     may be `NAME.first + i` for an axis of the grid: one row of the tile, where it is less than the end of the
-    axis. Then there are as many such stores as the tile has rows."""
+    axis. Then there are as many such stores as the tile has rows. Or it may be `step * NAME + RESIDUE`, for an
+    axis that is ragged by just that: the coordinate of both."""
 
     buffer: str
     index: tuple[Operand, ...]
@@ -262,7 +277,7 @@ def show_kernel(kernel: Kernel) -> str:
         stored = buffer.real if buffer.kind == "real" else buffer.kind
         lines.append(f"  {buffer.role} {buffer.name}: {stored}[{', '.join(':' * buffer.rank)}]")
     for grid in kernel.grid:
-        lines.append(f"  grid {grid.name} in {_range(grid.low, grid.size)} by {grid.tile}")
+        lines.append(f"  grid {grid.name} in {_range(grid.low, grid.size)} by {grid.tile}{_ragged(grid)}")
     for local in kernel.locals:
         lines.append(f"  local {local.name} in {_range(local.low, local.size)}")
     return "\n".join([*lines, *_show_body(kernel.body, "  ")])
@@ -270,6 +285,13 @@ def show_kernel(kernel: Kernel) -> str:
 
 def _range(low: Operand, size: Operand) -> str:
     return f"{_text(size)}" if low == 0 else f"{_text(low)} .. +{_text(size)}"
+
+
+def _ragged(grid: Grid) -> str:
+    end = grid.ragged
+    if end is None:
+        return ""
+    return f" while {_text(end.step)} * {grid.name} + {end.residue} < {_text(end.extent)}"
 
 
 def _text(operand: Operand) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from .kernel import Carry, Kernel, Operand, Statement, Store, Stream, defined, operands
+from .kernel import Carry, Grid, Kernel, Operand, Statement, Store, Stream, defined, operands
 
 
 def prune(kernel: Kernel) -> Kernel:
@@ -12,7 +12,7 @@ def prune(kernel: Kernel) -> Kernel:
     that is gone."""
     needed = _needed(kernel)
     body = _kept(kernel.body, needed)
-    used = needed | {str(bound) for axis in kernel.grid for bound in (axis.low, axis.size)}
+    used = needed | {str(bound) for axis in kernel.grid for bound in _bounds(axis)}
     buffers = _buffers(body)
     axes = {axis.name for axis in kernel.grid} | _streamed(body)
     return replace(
@@ -22,6 +22,11 @@ def prune(kernel: Kernel) -> Kernel:
         sizes=tuple(size for size in kernel.sizes if size in used),
         buffers=tuple(buffer for buffer in kernel.buffers if buffer.name in buffers),
     )
+
+
+def _bounds(axis: Grid) -> tuple[Operand, ...]:
+    ends = (axis.ragged.step, axis.ragged.extent) if axis.ragged is not None else ()
+    return (axis.low, axis.size, *ends)
 
 
 def _streamed(body: tuple[Statement, ...]) -> set[str]:

@@ -18,6 +18,7 @@ from ..kernels.kernel import (
     FAR,
     Dot,
     Fold,
+    Grid,
     Kernel,
     Let,
     Load,
@@ -66,9 +67,7 @@ class Nest:
     def __post_init__(self) -> None:
         kernel = self.kernel
         self.locals = {local.name: local.size for local in kernel.locals}
-        self.grid = tuple(
-            Loop(axis.name, axis.low, "", axis.size, axis.tile, frozenset()) for axis in kernel.grid
-        )
+        self.grid = tuple(self._grid(axis) for axis in kernel.grid)
         names = [*(axis.name for axis in kernel.grid), *self.locals]
         for name in names:
             self._coordinate(name)
@@ -85,6 +84,20 @@ class Nest:
                     pass
                 case Let() | Load() | Take() | Dot() | Fold():
                     self.axes_of[statement.name] = statement.axes
+
+    def _grid(self, axis: Grid) -> Loop:
+        """A grid axis; one that is ragged ends where its class does."""
+        end = axis.ragged
+        if end is None:
+            return Loop(axis.name, axis.low, "", axis.size, axis.tile, frozenset())
+        left, less, over, stop = (f"{axis.name}.{part}" for part in ("left", "less", "over", "end"))
+        self.scalars |= {
+            left: Let(left, "sub", (end.extent, f"{end.residue}.first"), (), "int"),
+            less: Let(less, "sub", (end.step, 1), (), "int"),
+            over: Let(over, "add", (left, less), (), "int"),
+            stop: Let(stop, "floordiv", (over, end.step), (), "int"),
+        }
+        return Loop(axis.name, axis.low, stop, "", axis.tile, frozenset({end.residue}))
 
     def _coordinate(self, name: str) -> None:
         self.axes_of |= {name: (name,), f"{name}.valid": (name,), f"{name}.first": (), f"{name}.last": ()}

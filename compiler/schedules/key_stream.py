@@ -6,17 +6,19 @@ that bounds of the stream follow the tile, and what is left of the window is a p
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
-from ...dsl.program import Axis, Coordinate, Form
-from ..fusion.keys import Key, Side
+from ...dsl.program import Axis, Coordinate, Form, Map
+from ..fusion.keys import ONE, Key, Side
 from ..fusion.plan import Stored
-from ..kernels.kernel import Grid, Kernel, Local, Operand, StreamAxis
+from ..fusion.work import word_of
+from ..kernels.kernel import Grid, Kernel, Local, Operand, Ragged, StreamAxis
 from ..kernels.kernel_builder import INF, Builder, Tile
 from ..kernels.prune import prune
 from ..kernels.written import Written
+from ..rewrites.residues import Classes, classes_of
 from .loops import spread, store_result, stores
 from .lower import Env, Lowering
 from .reach import confined
@@ -36,6 +38,8 @@ class Roles(Protocol):
     def channels(self) -> tuple[Axis, ...]: ...
     @property
     def outputs(self) -> tuple[Axis, ...]: ...
+    @property
+    def classes(self) -> Mapping[Axis, Classes]: ...
 
 
 Match = TypeVar("Match", bound=Roles)
@@ -69,12 +73,38 @@ class KeyStream(Generic[Match]):
     def _axes(self) -> None:
         match = self.match
         tiled = match.lanes[-MOST_TILED:]
-        self.tiles = dict(zip(tiled, spread(self.schedule.lanes, len(tiled)), strict=True))
+        spreads = zip(tiled, spread(self.schedule.lanes, len(tiled)), strict=True)
+        self.tiles = {self._lane(axis): tile for axis, tile in spreads}
         for axis in self.result.axes:
-            if axis not in match.outputs:
+            if axis in match.classes:
+                self._class(match.classes[axis])
+            elif axis not in match.outputs:
                 self.env[axis] = self.lowering.coordinate(axis)
         for axis in dict.fromkeys((*match.channels, *match.outputs)):
             self.env[axis] = self._local(axis)
+
+    def _lane(self, axis: Axis) -> Axis:
+        """What of an axis lies in the lanes: of classes the places."""
+        classes = self.match.classes.get(axis)
+        return axis if classes is None else classes.place
+
+    def _class(self, classes: Classes) -> None:
+        """The coordinates of an axis as places of one class: a tile has one residue."""
+        lowering, axis = self.lowering, classes.axis
+        residue, place = (lowering.coordinate(each) for each in (classes.residue, classes.place))
+        at = self._coordinate(axis, classes.step, place, residue)
+        self.env |= {classes.residue: residue, classes.place: place, axis: at}
+        lowering.ranges[at] = {lowering.range_key(axis)}
+        if lowering.low(axis) == 0:
+            for op, digit in (("floordiv", place), ("mod", residue)):
+                lowering.bind(Map(op, (Coordinate(axis), classes.step)), self.env, Tile(digit))
+
+    def _coordinate(self, axis: Axis, step: Form, place: Operand, residue: Operand) -> str:
+        """low + step * place + residue"""
+        let, lowering = self.builder.let, self.lowering
+        along = let("mul", lowering.whole(step), place, kind="int")
+        at = let("add", let("add", along, residue, kind="int"), lowering.low(axis), kind="int")
+        return str(at)
 
     def _local(self, axis: Axis) -> str:
         name = self.lowering.coordinate(axis)
@@ -84,14 +114,28 @@ class KeyStream(Generic[Match]):
         return name
 
     def _grid(self) -> tuple[Grid, ...]:
-        lowering = self.lowering
-        batch = [
-            axis for axis in self.result.axes if axis not in self.tiles and axis not in self.match.outputs
+        classes = self.match.classes
+        own = [axis for axis in self.result.axes if axis not in self.match.outputs]
+        parts = [
+            part
+            for axis in own
+            for part in ((classes[axis].residue, classes[axis].place) if axis in classes else (axis,))
         ]
-        return tuple(
-            Grid(str(self.env[axis]), lowering.low(axis), lowering.extent(axis), self.tiles.get(axis, 1))
-            for axis in (*batch, *self.tiles)
-        )
+        batch = [axis for axis in parts if axis not in self.tiles]
+        return tuple(self._grid_axis(axis) for axis in (*batch, *self.tiles))
+
+    def _grid_axis(self, axis: Axis) -> Grid:
+        lowering, name, tile = self.lowering, str(self.env[axis]), self.tiles.get(axis, 1)
+        for each in self.match.classes.values():
+            if axis in (each.place, each.residue) and axis.size is not None:
+                residue, step, extent = (
+                    self.env[each.residue],
+                    lowering.whole(each.step),
+                    lowering.extent(each.axis),
+                )
+                ragged = Ragged(str(residue), step, extent) if axis == each.place else None
+                return Grid(name, 0, lowering.whole(axis.size), tile, ragged)
+        return Grid(name, lowering.low(axis), lowering.extent(axis), tile)
 
     # --- the kernel
 
@@ -184,27 +228,51 @@ class KeyStream(Generic[Match]):
 
     # --- keys
 
+    def _keys(self, keys: Iterable[Key]) -> dict[Key, str]:
+        """A name for the key of each: its coordinate, or its place in the class that the tile meets."""
+        found: dict[Key, str] = {}
+        for key in keys:
+            axis = key.axis if key.step == ONE else classes_of(key.axis, key.step).place
+            found[key] = self.lowering.coordinate(axis, f"{word_of(key.axis)}_key")
+        return found
+
+    def _read_at(self, key: Key, name: str) -> str:
+        """The coordinate of a key. It lies on its axis where the key is valid."""
+        if key.step == ONE:
+            return name
+        residue = self.lowering.value(key.residue, self.env, True).value
+        at = self._coordinate(key.axis, key.step, name, residue)
+        self.lowering.ranges[at] = {self.lowering.range_key(key.axis)}
+        return at
+
     def _moved(self, key: Key, name: str) -> Operand:
         """The reduced axis in terms of the key: sign * (key - rest)."""
         rest = self.lowering.value(key.rest, self.env, True).value
-        args = (name, rest) if key.sign == 1 else (rest, name)
+        at = self._read_at(key, name) if key.exact else name
+        args = (at, rest) if key.sign == 1 else (rest, at)
         return self.builder.let("sub", *args, kind="int", wish=key.over.name)
 
     def _visible(
         self, keys: Mapping[Key, str], env: Env, predicates: tuple[Form, ...], inside: Operand
     ) -> Operand:
         """Which keys a query sees: those that exist, within its window, that the predicates hold for. A range
-        that a predicate implies is tested for nobody but the predicates' own reads."""
+        that a predicate implies is tested for nobody but what reads at the window's own indices (`_reach`)."""
         there = self.builder.both(*(f"{name}.valid" for name in keys.values()))
-        tests = {
-            key: self.lowering.within(key.over, env[key.over])
-            for key in keys
-            if not plain(self.lowering, key)
-        }
+        tests = self._tests(keys, env)
         guard = self.builder.both(inside, there, *tests.values())
         shown = self._predicates(predicates, env, guard)
         window = (test for key, test in tests.items() if not self._implied(key.over, predicates))
         return self.builder.both(there, *window, shown)
+
+    def _tests(self, keys: Iterable[Key], env: Env) -> dict[Key, Operand]:
+        """Where each reduced axis lies in its range."""
+        moved = (key for key in keys if not plain(self.lowering, key))
+        return {key: self.lowering.within(key.over, env[key.over]) for key in moved}
+
+    def _reach(self, keys: Iterable[Key], env: Env, inside: Operand, visible: Operand) -> Operand:
+        """Where a value of a pair may be read: at what is seen, within the window. A range that is implied by a
+        predicate over more axes than the value has is tested."""
+        return self.builder.both(inside, visible, *self._tests(keys, env).values())
 
     def _implied(self, axis: Axis, predicates: tuple[Form, ...]) -> bool:
         """Whether predicates hold within the range of an axis only."""
@@ -226,7 +294,7 @@ class KeyStream(Generic[Match]):
         lanes = tuple(str(self.env[axis]) for axis in self.tiles)
         resident = {each.name for each in self.locals}
         queries = {axis: at for axis, at in self.env.items() if at not in resident}
-        bounds = Bounds(self.lowering, queries, tuple(keys), lanes)
+        bounds = Bounds(self.lowering, queries, tuple(keys), lanes, self.match.classes)
         return tuple(
             StreamAxis(name, *bounds.of(key, predicates), steps[i])
             for i, (key, name) in enumerate(keys.items())
@@ -234,7 +302,7 @@ class KeyStream(Generic[Match]):
 
     def _read(self, side: Side, keys: Mapping[Key, str], env: Env, there: Operand) -> Tile:
         """The load of a side at the keys, and where it is present."""
-        solved = {key.index: name for key, name in keys.items()}
+        solved = {key.index: self._read_at(key, name) for key, name in keys.items()}
         source = self.lowering.source(side.form)
         index: list[Operand] = []
         tests: list[Operand] = []

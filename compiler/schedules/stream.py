@@ -18,7 +18,6 @@ from ...dsl.program import Axis, Form
 from ..fusion.attention_family import Attention, Domain
 from ..fusion.keys import Key
 from ..fusion.plan import Stored
-from ..fusion.work import word_of
 from ..kernels.kernel import Carry, Let, Operand, RealType
 from ..kernels.kernel_builder import INF, Builder, Tile
 from ..kernels.written import Written
@@ -104,7 +103,7 @@ class Streaming(KeyStream[Attention]):
             return self._step(
                 self._entries(domain, {}, self.env, inside, query, value), (), before, domain.term
             )
-        keys = {key: lowering.coordinate(key.axis, f"{word_of(key.axis)}_key") for key in domain.keys}
+        keys = self._keys(domain.keys)
         axes = self._loops(keys, domain.predicates)
         carried = self._carried(before, domain.term)
         names, fold = tuple(self._names(carried, domain.term)), tuple(keys.values())
@@ -147,7 +146,7 @@ class Streaming(KeyStream[Attention]):
         builder, lowering = self.builder, self.lowering
         there = builder.both(*(f"{name}.valid" for name in keys.values()))
         visible = self._visible(keys, env, domain.predicates, inside)
-        guard = builder.both(inside, visible)
+        guard = self._reach(keys, env, inside, visible)
         key_tile = self._read(domain.key_side, keys, env, there) if domain.key_side is not None else None
         values = self._read(domain.value_side, keys, env, there) if domain.value_side is not None else None
         if domain.dot is not None and query is not None:

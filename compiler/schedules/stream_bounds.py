@@ -14,15 +14,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isqrt
 
+from ...dsl.build import apply, low
 from ...dsl.program import At, Axis, Const, Coordinate, Form, Leaf, Map, Reduce, Size
-from ..fusion.keys import Key
+from ..fusion.keys import ONE, Key
 from ..kernels.kernel import FAR, Operand
+from ..rewrites.residues import Classes, count_from
 from .lower import Lowering
 
 Range = tuple[Operand | None, Operand | None]
 """The least and the greatest value; None where there is none."""
 
 ANYWHERE: Range = (None, None)
+NOWHERE: Mapping[Axis, Operand] = {}
 NEGATED = {"lt": "ge", "ge": "lt", "le": "gt", "gt": "le", "ne": "eq"}
 SWAPPED = {"lt": "gt", "gt": "lt", "le": "ge", "ge": "le", "eq": "eq"}
 
@@ -30,18 +33,18 @@ SWAPPED = {"lt": "gt", "gt": "lt", "le": "ge", "ge": "le", "eq": "eq"}
 @dataclass(frozen=True, slots=True)
 class Bounds:
     """Of the keys of one stream, for the queries at `env`, of which `lanes` are all axes of which a tile has
-    more than one coordinate."""
+    more than one coordinate, and `classes` those that have one residue a tile."""
 
     lowering: Lowering
     env: Mapping[Axis, Operand]
     keys: tuple[Key, ...]
     lanes: tuple[str, ...]
+    classes: Mapping[Axis, Classes]
 
     def of(self, key: Key, predicates: tuple[Form, ...]) -> tuple[Operand, Operand]:
         """The lowest key, and the one past the highest, that a query of the tile may see."""
         lowering = self.lowering
-        lowest: Operand = lowering.low(key.axis)
-        stop = self._let("add", lowest, lowering.extent(key.axis))
+        lowest, stop = self._range(key)
         found = [Solving(self, key).holds(each) for each in predicates]
         if not plain(lowering, key):
             near = lowering.low(key.over)
@@ -53,6 +56,14 @@ class Bounds:
             if most is not None:
                 stop = self._let("minimum", stop, self._let("add", most, 1))
         return lowest, stop
+
+    def _range(self, key: Key) -> tuple[Operand, Operand]:
+        """The range of a key: that of its axis, or the places of a class."""
+        if key.step != ONE:
+            first = {axis: f"{self.env[axis]}.first" for axis in key.residue.axes}
+            return 0, self._number(count_from(key.axis, key.step, key.residue), first)
+        lowest = self.lowering.low(key.axis)
+        return lowest, self._let("add", lowest, self.lowering.extent(key.axis))
 
     # --- values that the key does not change
 
@@ -115,10 +126,12 @@ class Bounds:
             return (
                 self._let("add", lowest, self._let("sub", self.lowering.extent(axis), 1)) if high else lowest
             )
+        if axis in self.classes:
+            return self.extreme(self.classes[axis].coordinate, high)
         return f"{self.env[axis]}.{'last' if high else 'first'}" if axis in self.env else None
 
-    def _number(self, form: Form) -> Operand:
-        return self.lowering.value(form, {}, True).value
+    def _number(self, form: Form, env: Mapping[Axis, Operand] = NOWHERE) -> Operand:
+        return self.lowering.value(form, env, True).value
 
     def joined(self, op: str, a: Operand | None, b: Operand | None) -> Operand | None:
         """An integer operation, None where an operand is."""
@@ -240,13 +253,24 @@ class Solving:
         return (cut, most) if high else (least, cut)
 
     def _key(self, ends: Range) -> Range:
-        """The key of a reduced axis: sign * (key - rest) lies between the ends."""
+        """The key of a reduced axis: sign * (key - rest) lies between the ends; of one that is `exact`,
+        sign * (coordinate - rest)."""
         joined, rest = self.bounds.joined, self.key.rest
         first, last = self.bounds.extreme(rest, False), self.bounds.extreme(rest, True)
         least, most = ends
         if self.key.sign == 1:
-            return joined("add", first, least), joined("add", last, most)
-        return joined("sub", first, most), joined("sub", last, least)
+            found = joined("add", first, least), joined("add", last, most)
+        else:
+            found = joined("sub", first, most), joined("sub", last, least)
+        return self._place(*found) if self.key.exact else found
+
+    def _place(self, least: Operand | None, most: Operand | None) -> Range:
+        """The places in its class of the coordinates from `least` to `most`."""
+        joined, key = self.bounds.joined, self.key
+        start = apply("add", low(key.axis), key.residue)
+        first, step = self.bounds.extreme(start, False), self.bounds.extreme(key.step, True)
+        up = joined("add", joined("sub", least, first), joined("sub", step, 1))
+        return joined("floordiv", up, step), joined("floordiv", joined("sub", most, first), step)
 
     def _has(self, form: Form) -> bool:
         return self.key.over in form.axes
@@ -281,6 +305,8 @@ def _not_negative(form: Map) -> bool:
 
 
 def plain(lowering: Lowering, key: Key) -> bool:
-    """True where the key is the reduced axis itself, over its whole range."""
+    """True where the key is the reduced axis itself, over its whole range or one class of it."""
+    if key.step != ONE and not key.exact:
+        return False
     same = lowering.range_key(key.over) == lowering.range_key(key.axis)
     return same and key.sign == 1 and key.rest == Const(0)

@@ -18,7 +18,6 @@ from dataclasses import dataclass, replace
 from ...dsl.program import Axis, Form, Reduce
 from ..fusion.plan import Stored
 from ..fusion.sum_family import StreamedSum
-from ..fusion.work import word_of
 from ..kernels.kernel import Carry, Operand, RealType, StreamAxis
 from ..kernels.kernel_builder import INF, Builder, Tile
 from ..kernels.written import Written
@@ -69,7 +68,7 @@ class StreamingSum(KeyStream[StreamedSum]):
     def stream(self, inside: Operand) -> None:
         match, builder, lowering = self.match, self.builder, self.lowering
         queries = [lowering.value(each.query, self.env, inside).value for each in match.inner]
-        keys = {key: lowering.coordinate(key.axis, f"{word_of(key.axis)}_key") for key in match.keys}
+        keys = self._keys(match.keys)
         axes = self._loops(keys, match.predicates)
         over = tuple(keys.values())
         states = [self._carried(each) for each in self.together]
@@ -77,7 +76,7 @@ class StreamingSum(KeyStream[StreamedSum]):
         env = dict(self.env) | {key.over: self._moved(key, name) for key, name in keys.items()}
         there = builder.both(*(f"{name}.valid" for name in over))
         visible = self._visible(keys, env, match.predicates, inside)
-        guard = builder.both(inside, visible)
+        guard = self._reach(keys, env, inside, visible)
         for each, query in zip(match.inner, queries, strict=True):
             read = self._read(each.key, keys, env, there)
             channels = tuple(str(env[axis]) for axis in each.channels)

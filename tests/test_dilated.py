@@ -1,0 +1,95 @@
+"""Windows at steps other than one: each class of coordinates modulo the step is a stream of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from plait.compiler.gradient.derive import gradient
+from plait.compiler.kernels.kernel import Kernel, Stream
+from plait.compiler.meaning.interpret import interpret
+from plait.dsl.program import Program
+from tiled import kernels, meant, numbers_of, read
+
+ALONG = """
+mixer f(q[t, d], k[t, d], v[t, d]) -> o[t, d]:
+  near dt: 2
+  s = sum[d](q * k[t: {at}])
+  o = sum[dt](softmax[dt](s) * v[t: {at}]) otherwise 0
+"""
+PLANE = """
+mixer f(q[h, w, d], k[h, w, d], v[h, w, d]) -> o[h, w, d]:
+  near dh, dw: 1
+  param table[dh, dw]
+  s = sum[d](q * k[h+2*dh, w+3*dw]) + table
+  p = softmax[dh, dw | (dh*dh + dw*dw < 2) & (h + 2*dh <= h)](s)
+  o = sum[dh, dw](p * v[h+2*dh, w+3*dw]) otherwise 0
+"""
+NEIGHBOURS = """
+mixer f(q[t, d], k[t, d], v[t, d]) -> o[t, d]:
+  axis i = 3
+  start = clamp(t//2 - 1, 0, (size(t) - t%2 + 1)//2 - 3)
+  s = sum[d](q * k[t: 2*(start+i) + t%2])
+  o = sum[i](softmax[i](s) * v[t: 2*(start+i) + t%2]) otherwise 0
+"""
+STRIDED = """
+mixer f(q[t, d], k[t, d], v[t, d]) -> o[t, d]:
+  like s: t
+  a = sum[d](q * k[t: s])
+  o = sum[s](softmax[s | (s <= t) & ((t - s) % 4 == 0)](a) * v[t: s])
+"""
+
+
+def agreed(program: Program, shapes: dict[str, tuple[int, ...]]) -> list[Kernel]:
+    """Assert that the kernels of a program mean what it means; return them."""
+    generator = torch.Generator().manual_seed(5)
+    given = {each.leaf.name: shapes[each.leaf.name] for each in program.declarations}
+    tensors = {
+        name: torch.randn(shape, generator=generator, dtype=torch.float64) for name, shape in given.items()
+    }
+    found = meant(program, tensors)
+    for name, value in interpret(program, tensors).items():
+        torch.testing.assert_close(found[name].reshape(value.shape), value, atol=1e-9, rtol=1e-9)
+    return [each.kernel for each in kernels(program, numbers_of(program, given))[1].values()]
+
+
+def streams(kernel: Kernel) -> Iterator[Stream]:
+    return (each for each in kernel.body if isinstance(each, Stream))
+
+
+def both(text: str, sides: tuple[int, ...]) -> list[Kernel]:
+    """The kernels of a program of attention and of its gradient, which agree with their meaning."""
+    program = read(text)
+    shapes = dict.fromkeys(("q", "k", "v", "cot.o"), (*sides, 3)) | {"table": (3, 3)}
+    return [*agreed(program, shapes), *agreed(gradient(program), shapes)]
+
+
+@pytest.mark.parametrize("size", [1, 17])
+@pytest.mark.parametrize("at", ["t+2*dt", "t-3*dt", "t+3*dt+2", "2*t+4*dt", "t+9*dt-1"])
+def test_one_axis(at: str, size: int) -> None:
+    """Off the centre, backwards, at steps longer than the axis; 17 is one more than two tiles."""
+    forward, *rest = both(ALONG.format(at=at), (size,))
+    assert any(streams(forward))
+    assert at.startswith("2*t") or all(any(streams(each)) for each in rest)
+
+
+@pytest.mark.parametrize("sides", [(1, 1), (3, 7)])
+def test_two_axes(sides: tuple[int, int]) -> None:
+    forward, *_ = both(PLANE, sides)
+    assert any(streams(forward))
+    assert [axis.name for axis in forward.grid] == ["h_residue", "w_residue", "h_place", "w_place"]
+
+
+@pytest.mark.parametrize("size", [6, 7, 19])
+def test_clamped_windows_of_a_class(size: int) -> None:
+    forward, *_ = both(NEIGHBOURS, (size,))
+    assert any(streams(forward))
+
+
+@pytest.mark.parametrize("size", [1, 3, 18])
+def test_a_predicate_of_residues(size: int) -> None:
+    """Only keys of the queries' residue pass, and nothing tests it."""
+    forward, *_ = both(STRIDED, (size,))
+    assert "%" not in str(forward) and any(streams(forward))
