@@ -80,10 +80,12 @@ def report(runner: Runner, shapes: Mapping[str, Sequence[int]] | None = None) ->
     """What `explain()` gives: for these shapes of tensors by name, else those of the last call. Raises
     what binding sizes raises."""
     assembler, sizes, example = _assembled(runner) if shapes is None else _shaped(runner, shapes)
+    written = assembler.written(sizes)
     return explain(
         assembler.planned,
-        assembler.written(sizes),
+        written,
         None if example else dict(sizes),
+        phases=assembler.phasing(written),
         machine=_machine(assembler.backend),
         remarks=_remarks(runner.program, assembler),
         example=example,

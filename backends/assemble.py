@@ -10,11 +10,13 @@ from torch import Tensor
 
 from ..compiler.fusion.plan import Group, Stored
 from ..compiler.kernels.kernel import Kernel, RealType
+from ..compiler.kernels.phases import Phased, check_phases, kernels_of
 from ..compiler.kernels.written import Written
 from ..compiler.meaning.interpret import evaluate
 from ..compiler.meaning.memory import operands_of
 from ..compiler.meaning.partial import DTYPES, Partial
-from ..compiler.pipeline import Planned, order_costs, plan_program, shape_forms, write_kernels
+from ..compiler.pipeline import Planned, order_costs, plan_program, shape_forms, verifying, write_kernels
+from ..compiler.schedules.phasing import Phasing, Unit, phasing, unit_of
 from ..compiler.schedules.schedule import GPU_WINDOWS, Schedule, StreamSchedule, cpu_tiles, gpu_tiles
 from ..compiler.schedules.target import CpuTarget, this_cpu
 from ..dsl.program import Axis, Form, Item, Leaf, Program, walk
@@ -35,7 +37,7 @@ def schedule_for(backend: str, target: CpuTarget, precision: Precision) -> Sched
     real = precision.computed
     if backend == "cpp":
         tiles = cpu_tiles(target.vector_bytes, 8 if real == "float64" else 4)
-        return Schedule(CPU_LOOPS, StreamSchedule(target.tile, target.run, False), tiles)
+        return Schedule(CPU_LOOPS, StreamSchedule(target.tile, target.run, False), tiles, phases=True)
     keys = GPU_KEYS // 2 if real == "float64" else GPU_KEYS
     tiles = gpu_tiles(8 if real == "float64" else 4, bool(precision.given))
     return Schedule(GPU_LOOPS, StreamSchedule(GPU_LANES, keys, True), tiles, GPU_WINDOWS)
@@ -194,18 +196,28 @@ class Assembler:
 
     def executable(self, sizes: Mapping[Axis, int], most: int = LARGE) -> Executable:
         """Write and build the kernels, for sizes up to `most`. Raises MissingCompiler."""
-        written = self.written(sizes)
         stored = self.planned.plan.stored
-        built = self._built([made.kernel for made in written.values()], most)
-        kernels = dict(zip(written, built, strict=True))
+        groups = {group.result.name: group for group in self.planned.plan.groups}
+        units = self.phasing(self.written(sizes)).units
+        launched = [each for _, each in units if each is not None]
+        built = iter(self._built([unit_of(each) for each in launched], most))
         steps: list[Call | Reference] = []
-        for group in self.planned.plan.groups:
-            name = group.result.name
-            if name in written:
-                steps.append(self._call(kernels[name], written[name], stored))
+        for names, unit in units:
+            if unit is None:
+                steps.append(self._reference(groups[names[0]], stored))
             else:
-                steps.append(self._reference(group, stored))
+                steps.append(self._call(next(built), unit, stored))
         return Executable(tuple(self._slots()), tuple(steps), self.results(), tuple(sizes))
+
+    def phasing(self, written: Mapping[str, Written]) -> Phasing:
+        """What is launched at once: the phases of a kernel where the machine runs them so."""
+        schedule = self.schedule or schedule_for(self.backend, self.target, self.precision)
+        together = schedule.phases and self.tune is None
+        found = phasing(self.planned.plan, written, self.planned.program.name, together)
+        for _, unit in found.units if verifying() else ():
+            if isinstance(unit, Phased):
+                check_phases(unit)
+        return found
 
     def results(self) -> tuple[Result, ...]:
         """Where every output and update lies when the kernels have run, and how it is laid out."""
@@ -233,19 +245,22 @@ class Assembler:
             taken.add(result.slot)
         return found
 
-    def _built(self, kernels: Sequence[Kernel], most: int) -> Sequence[Built]:
-        if self.tune is not None:
-            return [self.tune(kernel) for kernel in kernels]
-        if self.backend == "triton":
-            return [triton_build()(kernel) for kernel in kernels]
+    def _built(self, kernels: Sequence[Kernel | Phased], most: int) -> Sequence[Built]:
+        if self.tune is not None or self.backend == "triton":
+            build = self.tune or triton_build()
+            return [build(kernel) for unit in kernels for kernel in kernels_of(unit)]
         return build_cpp(kernels, self.target, max(most, LARGE))
 
-    def _call(self, built: Built, made: Written, stored: Mapping[Form, Stored]) -> Call:
+    def _call(self, built: Built, unit: Unit, stored: Mapping[Form, Stored]) -> Call:
+        parts = [part.written for part in unit.parts] if isinstance(unit, Phased) else [unit]
         names: list[str] = []
-        for buffer, (form, presence) in zip(made.kernel.buffers, made.tensors, strict=True):
-            name = form.name if isinstance(form, Leaf) and buffer.role == "in" else stored[form].name
-            names.append(f"{name}?" if presence else name)
-        return Call(built, tuple(names), tuple(ground(form) for form in made.numbers))
+        for made in parts:
+            for buffer, (form, presence) in zip(made.kernel.buffers, made.tensors, strict=True):
+                name = form.name if isinstance(form, Leaf) and buffer.role == "in" else stored[form].name
+                names.append(f"{name}?" if presence else name)
+        numbers = [*unit.numbers] if isinstance(unit, Phased) else []
+        numbers += [number for made in parts for number in made.numbers]
+        return Call(built, tuple(names), tuple(ground(form) for form in numbers))
 
     def _reads(self, group: Group) -> list[Form]:
         """The leaves and the stored values that a group reads."""

@@ -97,7 +97,7 @@ def kernel_graph(
     nodes = _given(graph, executable, shapes)
     for step, values in zip(executable.steps, numbers, strict=True):
         if isinstance(step, Call):
-            made = [name for name in step.tensors if not slots[name].given and name not in nodes]
+            made = list(dict.fromkeys(n for n in step.tensors if not slots[n].given and n not in nodes))
             reads = [nodes[name] for name in step.tensors if name in nodes]
             shaped = tuple((name, tuple(shapes[name]), slots[name].dtype) for name in made)
             target = Launched(step.built.name, step, tuple(values), shaped)

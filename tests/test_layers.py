@@ -53,12 +53,12 @@ LAYERS: tuple[tuple[str, str], ...] = (
     # derivatives, and what the forward call keeps for them
     ("compiler.gradient", "gradient derive_rules indices reflections gather derive tangent residuals"),
     # the second waist, and what makes one
-    ("compiler.kernels", "kernels kernel check_kernel kernel_builder written prune"),
+    ("compiler.kernels", "kernels kernel check_kernel kernel_builder written phases prune"),
     ("compiler.schedules", "schedules reductions lower loops schedule reach stream_bounds key_stream"),
-    ("compiler.schedules", "stream stream_sum roles halo tile_reduce tiles windows target"),
+    ("compiler.schedules", "stream stream_sum roles halo tile_reduce tiles windows target phasing"),
     ("compiler", "pipeline"),
     # what explain() knows
-    ("compiler.report", "report trips seen cost receptive notes page explain"),
+    ("compiler.report", "report trips seen cost receptive notes page together explain"),
     # what needs no printer: a call that finds its kernels in the cache
     (
         "backends",
@@ -70,7 +70,7 @@ LAYERS: tuple[tuple[str, str], ...] = (
         "backends",
         "cpp.fills cpp.takes cpp.stores cpp.exact cpp.folds cpp.stencils cpp.groups cpp.dots cpp.scalars",
     ),
-    ("backends", "cpp.printer cpp.build cpp.pool cpp.launch cpp.rates cpp.produce"),
+    ("backends", "cpp.phases cpp.printer cpp.build cpp.pool cpp.launch cpp.rates cpp.produce"),
     ("backends", "triton triton.ops triton.library triton.names triton.layout triton.options triton.emit"),
     ("backends", "triton.scope triton.folds triton.dots triton.exact triton.tiles triton.printer"),
     ("backends", "triton.rounded triton.widths triton.files triton.launch triton.aot triton.worker"),

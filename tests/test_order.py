@@ -145,7 +145,7 @@ def test_the_kernels_of_either_order() -> None:
         program, tensors = linear(sizes)
         call = compiled(program, backend="cpp")
         call(*tensors.values())
-        counts.append(len(call.kernels))
+        counts.append(len(call.tile_programs))
         report = " ".join(str(call.explain()).split())
         words.append(
             "rewritten: order of products: sum[s](sum[d](q * k) * v) as sum[d_](q * sum[s](k * v))" in report

@@ -90,4 +90,7 @@ INLINE part either(part a, part b) { return a > b ? a : b; }
 INLINE part opposite(part a) { return (part)(2 - a); }
 // Tiles are handed out one by one; `runner` is GOMP_parallel of the libgomp that torch has loaded, or a pool with the same signature.
 typedef void (*runner)(void (*)(void *), void *, unsigned, unsigned);
-struct job { void *const *buffers; const long *numbers; long next; long threads; };
+// `image` says which tiles of a phase there are: those of one image, by its coordinate along each axis, or all.
+struct job { void *const *buffers; const long *numbers; long next; long threads; const long *image; };
+// Whether `threads` that take image after image through all phases are busy for three quarters of the time, at least
+INLINE bool image_by_image(long images, long threads) { return images > 0 && (images + threads - 1) / threads * threads <= images + images / 3; }

@@ -12,20 +12,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ...compiler.kernels.kernel import Buffer, Dot, Grid, Kernel, Let, Stream, StreamAxis
+from ...compiler.kernels.phases import Phased, kernels_of
 from ...compiler.meaning.partial import NO_INTEGER
 from ...compiler.schedules.target import CpuTarget
 from ...dsl.errors import CompilerFault
 from .emit import HEADER, mangle
 from .intervals import classify
 from .layout import every
+from .phases import entry_of_phases, places
 from .scalars import Scalars
 from .scope import LANES_HERE, LANES_OF_EXACT, LANES_OF_PART
 
 
-def print_cpp(kernels: Sequence[Kernel], target: CpuTarget) -> str:
+def print_cpp(kernels: Sequence[Kernel | Phased], target: CpuTarget) -> str:
     """The source of some kernels as one translation unit, header included, so that its hash covers
     all that is compiled. They compute in one real type."""
-    reals = {kernel.real for kernel in kernels}
+    reals = {each.real for kernel in kernels for each in kernels_of(kernel)}
     if len(reals) != 1 or not reals <= {"float32", "float64"}:
         raise CompilerFault("cpp", f"kernels that compute in {sorted(reals)} in one source")
     real, whole = ("float", "int") if reals == {"float32"} else ("double", "long")
@@ -35,7 +37,17 @@ def print_cpp(kernels: Sequence[Kernel], target: CpuTarget) -> str:
         f"#define PLAIT_INT {'long' if target.wide else whole}",
         f"#define PLAIT_NO_INTEGER ({NO_INTEGER}L)",
     ]
-    return "\n".join([*defines, HEADER, *(Printer(kernel, target).source() for kernel in kernels)])
+    return "\n".join([*defines, HEADER, *(_source(kernel, target) for kernel in kernels)])
+
+
+def _source(kernel: Kernel | Phased, target: CpuTarget) -> str:
+    """A kernel with its entry, or the phases of one with theirs."""
+    if isinstance(kernel, Kernel):
+        return Printer(kernel, target).source()
+    phases = zip(kernel.parts, places(kernel), strict=True)
+    return "\n".join(
+        [*(Printer(part.kernel, target, place).work() for part, place in phases), entry_of_phases(kernel)]
+    )
 
 
 STACK_BYTES = 2**20
@@ -54,20 +66,9 @@ class Printer(Scalars):
 
     def source(self) -> str:
         """The kernel in a namespace of its own, and its entry."""
-        self.find_contracted()
-        self._tiles()
         name = mangle(self.kernel.name)
         lines = [
-            f"namespace of_{name} {{",
-            f"constexpr int VECTORS = {self.vectors}, WIDTH = VECTORS * LANES;",
-            "static void work(void *given) {",
-            *self._numbers(),
-            *self._arrays(),
-            *self._lane_arrays(),
-            *self.before_tiles.values(),
-            *self._with_lanes(),
-            "}",
-            "}",
+            self.work(),
             f'extern "C" void {name}(void *const *buffers, const long *numbers, runner run, unsigned threads) {{',
             "  job shared = {buffers, numbers, 0, run && threads > 1 ? (long)threads : 1};",
             f"  if (run && threads > 1) run(of_{name}::work, &shared, threads, 0); else of_{name}::work(&shared);",
@@ -75,14 +76,36 @@ class Printer(Scalars):
         ]
         return "\n".join([*lines, ""])
 
+    def work(self) -> str:
+        """What a thread does, in the kernel's own namespace. It is called, never inlined, so that the arrays of
+        phases lie in one place of the stack."""
+        self.find_contracted()
+        self._tiles()
+        name = mangle(self.kernel.name)
+        lines = [
+            f"namespace of_{name} {{",
+            f"constexpr int VECTORS = {self.vectors}, WIDTH = VECTORS * LANES;",
+            "APART void work(void *given) {",
+            *self._numbers(),
+            *self._arrays(),
+            *self._lane_arrays(),
+            *self.before_tiles.values(),
+            *self._with_lanes(),
+            "}",
+            "}",
+        ]
+        return "\n".join(lines)
+
     def _numbers(self) -> list[str]:
         lines = ["  job *shared = (job *)given;", "  const long *numbers = shared->numbers;"]
         for i, size in enumerate(self.kernel.sizes):
-            lines.append(f"  const long {mangle(size)} = numbers[{i}];")
-        at = len(self.kernel.sizes)
+            lines.append(f"  const long {mangle(size)} = numbers[{self.place.sizes + i}];")
+        at = len(self.kernel.sizes) if self.place.strides is None else self.place.strides
         for i, buffer in enumerate(self.kernel.buffers):
             held = ("const " if buffer.role == "in" else "") + self._held(buffer)
-            lines.append(f"  {held} *__restrict {mangle(buffer.name)} = ({held} *)shared->buffers[{i}];")
+            lines.append(
+                f"  {held} *__restrict {mangle(buffer.name)} = ({held} *)shared->buffers[{self.place.buffers + i}];"
+            )
             for dim in range(buffer.rank):
                 lines.append(f"  const long {mangle(buffer.name)}_s{dim} = numbers[{at}];")
                 at += 1
@@ -106,6 +129,9 @@ class Printer(Scalars):
         for axis in grid:
             name = mangle(axis.name)
             low, size = self.scalar(axis.low, "int"), self.scalar(axis.size, "int")
+            if axis.name in self.place.image:
+                low = f"shared->image ? shared->image[{self.place.image.index(axis.name)}] : {low}"
+                size = f"(shared->image ? 1L : {size})"
             out.add(f"const long {name}_low = {low}, {name}_end = {name}_low + {size};")
             out.add(f"const long {name}_tiles = ({size} + {axis.tile - 1}) / {axis.tile};")
             counts.append(f"{name}_tiles")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -59,7 +59,30 @@ def read(text: str) -> Machine:
             f"PLAIT_MACHINE is `{text}`, and says not how many {', '.join(RATES)} a second there are",
             helps=['for example PLAIT_MACHINE="products=1e11 bytes=2e10 functions=3e9"'],
         )
-    return Machine(words.get("name", "as PLAIT_MACHINE says"), **numbers)
+    return Machine(words.get("name", "as PLAIT_MACHINE says"), **numbers, **_cores(words))
+
+
+def own_cache() -> int:
+    """The bytes of the largest cache that a core has to itself, as Linux tells; 0 elsewhere."""
+    most = 0
+    for place in sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")):
+        try:
+            shared, held = ((place / name).read_text().strip() for name in ("shared_cpu_list", "size"))
+        except OSError:
+            continue
+        if held.endswith("K") and "," not in shared and "-" not in shared:
+            most = max(most, 1024 * _whole(held[:-1]))
+    return most
+
+
+def _cores(words: Mapping[str, str]) -> dict[str, int]:
+    """What PLAIT_MACHINE may say of the cores: `cache` and `threads`."""
+    return {name: _whole(words[name]) for name in ("cache", "threads") if name in words}
+
+
+def _whole(text: str) -> int:
+    """A number of bytes; 0 for what is none."""
+    return int(text) if text.isdigit() else 0
 
 
 def kept(target: CpuTarget) -> Machine:
@@ -69,7 +92,8 @@ def kept(target: CpuTarget) -> Machine:
     path = cache_dir() / "machine" / f"{digest(machine_digest(), target.name, str(threads))}.json"
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        return Machine(name, **{rate: float(found[rate]) for rate in RATES})
+        rates = {rate: float(found[rate]) for rate in RATES}
+        return Machine(name, **rates, cache=own_cache(), threads=threads)
     except (OSError, ValueError, KeyError, TypeError):
         pass
     machine = measured(target, name)
@@ -101,6 +125,8 @@ def measured(target: CpuTarget, name: str) -> Machine:
         products=Loop(library, "products", ends, 1).rate() * CHAINS * lanes * threads,
         bytes=REALS * 3 * 4 / min(memory.time(REALS) for _ in range(PASSES)),
         functions=Loop(library, "functions", ends, 1).rate() * EXPONENTIALS * lanes * threads,
+        cache=own_cache(),
+        threads=threads,
     )
 
 

@@ -34,6 +34,17 @@ class GroupState:
     block: int = 1
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a kernel stands in a launch: its first buffer, number and stride there, and the axes of the image
+    by which it is a phase."""
+
+    buffers: int = 0
+    sizes: int = 0
+    strides: int | None = None
+    image: tuple[str, ...] = ()
+
+
 @dataclass(slots=True)
 class Scope:
     """The source so far. `slots` gives the array of a value in memory, one row of lanes after the
@@ -42,6 +53,7 @@ class Scope:
 
     kernel: Kernel
     target: CpuTarget
+    place: Place = Place()
     layout: Layout = field(init=False)
     out: Lines = field(default_factory=Lines)
     arrays: dict[str, str] = field(default_factory=dict[str, str])

@@ -4,6 +4,7 @@ names        every name is given once and before it is read; a stream's inner na
 axes, kinds  those of a statement follow from its operands
 dots         a mask comes with the sides that are exposed to what it leaves out, and only then
 indices      a load or store has one index a dimension
+barrier      nothing is loaded that the kernel itself stores: a tile never waits for another one
 stores       every element of an output is stored exactly once: the indices of a store are distinct
              coordinates of the grid, of local axes and of the streams around it (shifted by numbers),
              every axis of the grid and of those streams is among them, those streams are visible
@@ -143,6 +144,8 @@ class _Checker:
                     raise self.fail(f"`{statement.name}` is {kind}, and {op} gives {self.map_kind(op, args)}")
             case Load(buffer=buffer, index=index, kind=kind):
                 self.indexed(buffer, index, kind)
+                if self.kernel.buffer(buffer).role == "out":
+                    raise self.fail(f"`{buffer}` is read in the kernel that stores it: a barrier is missing")
             case Dot(over=over):
                 self.dot(statement)
                 found -= set(over)

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
+from math import prod
 from typing import Literal
 
 from ...dsl import algebra
@@ -26,6 +27,7 @@ from ...dsl.size_forms import Extent, evaluate_size
 from ..fusion.plan import Group, Stored
 from ..fusion.work import Term, formula_of, least_bytes, operations
 from ..kernels.kernel import Buffer, Dot, Fold, Kernel, Let, Load, Operand, Statement, Store
+from ..kernels.phases import Phased
 from ..kernels.written import Written
 from .seen import seen
 from .trips import Counter, Formula, Loops, Nest, Number
@@ -242,17 +244,37 @@ def program_least(
     return sum(term.at(sizes) for term in seen.values())
 
 
+def group_least(
+    group: Phased, stored: Mapping[Form, Stored], sizes: Mapping[Axis, Extent], machine: Machine
+) -> int | None:
+    """The bytes between memory and the phases of a group at least: every tensor once, if an image passes them one
+    after the other in a cache that holds it. None where the cache is too small, or unknown, or where all threads
+    work at one phase."""
+    *extents, held = (evaluate_size(form, sizes) for form in group.numbers)
+    alone = group.image_by_image(prod(extents), held, machine.threads)
+    if not alone or held > machine.cache:
+        return None
+    seen: dict[tuple[Form, bool], Term] = {}
+    for part in group.parts:
+        for key, term in zip(part.written.tensors, tensors(part.written, stored), strict=True):
+            seen.setdefault(key, term)
+    return sum(term.at(sizes) for term in seen.values())
+
+
 # --- time
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What bounds a machine, a second: multiply-adds of float32, bytes of memory, exponentials of float32."""
+    """What bounds a machine, a second: multiply-adds of float32, bytes of memory, exponentials of float32. `cache`
+    are the bytes that a core keeps to itself between two phases, 0 where nobody knows; `threads` share the work."""
 
     name: str
     products: float
     bytes: float
     functions: float
+    cache: int = 0
+    threads: int = 1
 
 
 Roof = Literal["multiply-adds", "memory", "functions"]

@@ -12,9 +12,11 @@ from ..fusion.plan import Edge, Plan
 from ..fusion.work import traffic
 from ..kernels.written import Written
 from ..pipeline import Planned
+from ..schedules.phasing import Phasing
 from .cost import Machine, kernel_cost, program_least, reference_cost
 from .notes import Note, bytes_of, note, seconds
 from .page import Page, page
+from .together import Together
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +49,11 @@ def explain(
     machine: Machine | None = None,
     remarks: Sequence[str] = (),
     example: bool = False,
+    phases: Phasing | None = None,
 ) -> Report:
     """The report. `sizes` are those of a call, for numbers beside the formulas; `machine` bounds the time;
     `remarks` are what is known of calls; `example` says that nobody has called yet and that the sizes
-    compiled in are examples."""
+    compiled in are examples; `phases` are the kernels that are launched as one."""
     plan = planned.plan
     stored = plan.stored
     notes: list[Note] = []
@@ -58,49 +61,55 @@ def explain(
         made = written.get(group.result.name)
         cost = reference_cost(group, stored, sizes) if made is None else kernel_cost(made, stored, sizes)
         notes.append(note(group, stored, made, cost, sizes, machine))
-    lines = [_head(plan, notes)]
+    together = Together(planned, phases)
+    lines = [_head(plan, notes, together)]
     if example:
         lines.append("  (not called yet: sizes that shape the code are examples)")
     outputs = {output.value for output in planned.program.outputs}
     least = None if sizes is None else program_least(written, stored, outputs, sizes)
-    lines += _total(notes, least)
+    lines += _total(notes, least, *together.total(notes, sizes, machine))
     for each in notes:
-        lines.append(f"  {each.title}")
-        lines += [_wrapped(what, words) for what, words in each.lines]
+        lines += [_wrapped(f"  {words}", INDENT) for words in together.before(each.name, sizes, machine)]
+        lines.append(f"  {together.phase(each.name)}{each.title}")
+        lines += [_noted(what, words) for what, words in each.lines]
+        lines += [_noted("apart", words) for words in together.apart(each.name)]
     lines += [f"  rewritten: {each}" for each in planned.rewritten]
     lines += _edges(plan)
     lines += [f"  {remark}" for remark in remarks]
     return Report("\n".join(lines), drawn=Page(planned, tuple(notes), sizes))
 
 
-COLUMNS, INSET = 110, 15
+COLUMNS, INSET, INDENT = 110, 15, 4
 
 
-def _wrapped(what: str, words: str) -> str:
+def _noted(what: str, words: str) -> str:
     """A line of a kernel's notes, broken where it is long."""
-    first = f"    {what:10} "
-    return fill(words, COLUMNS, initial_indent=first, subsequent_indent=" " * INSET, break_long_words=False)
+    return _wrapped(f"    {what:10} {words}", INSET)
 
 
-def _head(plan: Plan, notes: Sequence[Note]) -> str:
-    count = sum(each.fused for each in notes)
-    rest = len(notes) - count
-    head = f"{plan.program.name}: {count} kernel{'' if count == 1 else 's'}"
+def _wrapped(words: str, inset: int) -> str:
+    body = words.lstrip()
+    first = words[: len(words) - len(body)]
+    return fill(body, COLUMNS, initial_indent=first, subsequent_indent=" " * inset, break_long_words=False)
+
+
+def _head(plan: Plan, notes: Sequence[Note], together: Together) -> str:
+    count = sum(each.fused for each in notes) - together.fewer
+    rest = len(notes) - count - together.fewer
+    head = f"{plan.program.name}: {count} kernel{'' if count == 1 else 's'}{together.words}"
     return head + (f", {rest} reference operation{'' if rest == 1 else 's'}" if rest else "")
 
 
-def _total(notes: Sequence[Note], least: int | None) -> Iterator[str]:
-    """All kernels together, where they are several and the sizes are known."""
+def _total(notes: Sequence[Note], least: int | None, moved: int, time: float) -> Iterator[str]:
+    """All kernels together, where they are several and the sizes are known: what they move and take at least."""
     flops = [each.cost.worked for each in notes]
     if len(notes) < 2 or None in flops:
         return
-    moved = sum(each.cost.least.value or 0 for each in notes)
     bytes_ = f"{bytes_of(moved)} between memory and kernels at least"
     if least:
         bytes_ += f", {moved / least:.2f} times the {bytes_of(least)} of inputs and outputs"
-    bounds = [each.bound for each in notes if each.bound is not None]
-    time = f"; no less than {seconds(sum(each.seconds for each in bounds))}" if bounds else ""
-    yield f"  together: {sum(each or 0 for each in flops):,.0f} FLOPs; {bytes_}{time}"
+    bound = f"; no less than {seconds(time)}" if time else ""
+    yield f"  together: {sum(each or 0 for each in flops):,.0f} FLOPs; {bytes_}{bound}"
 
 
 def _edges(plan: Plan) -> Iterator[str]:

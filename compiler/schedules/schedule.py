@@ -92,12 +92,14 @@ class WindowSchedule:
 @dataclass(frozen=True, slots=True)
 class Schedule:
     """The numbers of a backend: lanes of plain loops, those of streaming attention, of tiles and of windows; a
-    backend without tiles writes everything else as plain loops, one without windows has them in tiles."""
+    backend without tiles writes everything else as plain loops, one without windows has them in tiles. `phases`:
+    kernels with images in common are launched as the phases of one."""
 
     loop_lanes: int
     stream: StreamSchedule
     tiles: TileSchedule | None = None
     windows: WindowSchedule | None = None
+    phases: bool = False
 
 
 GPU_WINDOWS = WindowSchedule(rows=8, lanes=64, run=32, taps=64)
