@@ -2,5 +2,6 @@
 
 from __future__ import annotations
 
+from ..compiler.algorithms.deploy import deployment as deployment
 from ..compiler.algorithms.hoist import Hoist as Hoist
 from ..compiler.algorithms.hoist import hoist as hoist

@@ -24,6 +24,7 @@ from ..dsl.text_mixers import parse_mixers
 from .autograd import Differentiable
 from .cache import COMPILING
 from .compiled import BackendName, Compiled, OnUnfused, Recompute
+from .deployed import deployed
 from .fill import declared_tensors, filled
 from .hoisted import Hoisted, Memory, split
 from .precision import NARROW
@@ -155,6 +156,7 @@ class PlaitModule(nn.Module):
         self._plans = plans
         self._explainer = explainer
         self._made_of_weights = Memory()
+        self._made_of: Mapping[str, Path] = {}
 
     @property
     def program(self) -> Program:
@@ -169,16 +171,39 @@ class PlaitModule(nn.Module):
         ran = [*plan.call.ran(), *(plan.hoisted.ran() if plan.hoisted is not None else ())]
         return self._explainer(*(ran or [plan.call.compiled]))
 
-    def deploy(self) -> nn.Module:
-        """The module of the declared deploy form, with its parameters computed from this one's."""
-        raise NotYet(f"`{self.program.name}` has no deploy form that plait can make a module of")
+    def deploy(self) -> PlaitModule:
+        """A module of its own of the deploy form of the program of eval mode, in eval mode: what is made of weights
+        only is computed once and is the parameters `deployed.0`, `deployed.1` ...; the rest are copies.
+
+        It has one program, so that `train()` changes nothing, and no key that only training needs. None of its
+        parameters asks for a gradient: what it learns after `requires_grad_()` is not learned by this module.
+        New values are computed in float64 and rounded once to the dtype of what they are made of. Raises NotYet
+        where the author has declared another deploy form.
+        """
+        plans = self._plans
+        if isinstance(plans.source, Mixer) and plans.source.deployed is not None:
+            raise NotYet(
+                f"`{self.program.name}` declares a deploy form, and plait makes no module of these yet"
+            )
+        choices = [without for mode, without in plans.choices() if mode == "eval"]
+        found = deployed(
+            {without: plans.plan("eval", without).program for without in choices},
+            lambda name: self._held(tuple(name.split("."))),
+            plans.plan("eval").call.compiled,
+        )
+        made = PlaitModule(replace(plans, source=found.source, given={}, made=Shelf()), self._explainer)
+        made._made_of = {**self._made_of, **found.made_of}
+        for declaration, tensor in found.tensors:
+            _hold(made, declaration, tensor)
+        return made.requires_grad_(False).eval()
 
     def extra_repr(self) -> str:
         optional = self._plans.optional
         program = self.program
         inputs = tuple(replace(each, optional=each.leaf.name in optional) for each in program.inputs)
         first = show(replace(program, inputs=inputs)).split("\n", 1)[0]
-        return first.removeprefix("mixer ").removesuffix(":")
+        made = (f"{name}: of {', '.join(reads)}" for name, reads in self._made_of.items())
+        return "\n".join([first.removeprefix("mixer ").removesuffix(":"), *made])
 
     def _mode(self) -> str:
         return "train" if self.training else "eval"

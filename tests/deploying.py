@@ -14,13 +14,17 @@ from torch import Tensor
 from agreement import as_double, close, real_of
 from plait.backends.module import PlaitModule, make_module
 from plait.backends.rounding import allowed
-from plait.compiler.algorithms.hoist import hoist
+from plait.compiler.algorithms.deploy import Made, deployment
 from plait.compiler.algorithms.merge import merge
 from plait.compiler.meaning.interpret import interpret
 from plait.compiler.rewrites.rewrite import substitute
 from plait.compiler.rewrites.simplify import rewrite_program
 from plait.dsl.canonical import canonical
+from plait.dsl.elaborate import elaborate
+from plait.dsl.parse import parse_text
 from plait.dsl.program import BATCH, Axis, Form, Leaf, Program, Size, walk
+from plait.dsl.show import show
+from plait.dsl.size_forms import Sizes
 from strategies import Example
 
 SHARE = 0.6
@@ -64,8 +68,8 @@ def signature(axis: Axis) -> list[Axis]:
 
 
 def deployed(example: Example) -> bool:
-    """Merge and hoist as a module in eval mode does, and compare what comes out, in float64. Whether anything
-    was merged or hoisted."""
+    """Merge and hoist as a module in eval mode does, and compare what comes out, in float64; what is left reads
+    back. Whether anything was merged or hoisted."""
     example = with_weights(example)
     program = example.program
     tensors = {name: as_double(each) for name, each in example.tensors.items()}
@@ -74,11 +78,18 @@ def deployed(example: Example) -> bool:
     if made is not program:
         within = wider(within, allowed(made, tensors, torch.float64))
         held(interpret(made, tensors), meant, within, "merged")
-    parts = hoist(program)
-    if parts is not None:
-        weights = interpret(parts.weights, {name: tensors[name] for name in parts.reads}, example.sizes)
-        held(interpret(parts.rest, {**tensors, **weights}), meant, within, "hoisted")
-    return made is not program or parts is not None
+    found = deployment([program])
+    weights = {each.declaration.leaf.name: value_of(each, tensors, example.sizes) for each in found.made}
+    (rest,) = found.programs
+    own = {each.leaf.name: (tensors | weights)[each.leaf.name] for each in rest.declarations}
+    held(interpret(rest, own), meant, within, "deployed")
+    (mixer,) = parse_text(show(rest))
+    assert canonical(elaborate(mixer, dict(rest.statics), {})) == canonical(rest)
+    return made is not program or bool(weights)
+
+
+def value_of(made: Made, tensors: Results, sizes: Sizes) -> Tensor:
+    return interpret(made.program, {name: tensors[name] for name in made.reads}, sizes)["made"]
 
 
 def wider(one: Results, other: Results) -> Results:
@@ -96,7 +107,7 @@ def held(found: Results, meant: Results, within: Results, how: str) -> None:
 
 
 def deployed_kernels(example: Example) -> None:
-    """The kernels of a module in eval mode that nobody differentiates, called twice."""
+    """The kernels of a module in eval mode that nobody differentiates, called twice, and those of its deployed one."""
     example = with_weights(example)
     program, real = example.program, real_of(example)
     real = real if real in (torch.float32, torch.float64) else torch.float32
@@ -109,11 +120,11 @@ def deployed_kernels(example: Example) -> None:
     module = filled(program, tensors, real).eval()
     given = {each.leaf.name: tensors[each.leaf.name] for each in (*program.inputs, *program.draws)}
     with torch.no_grad():
-        for _ in range(1 if program.updates else 2):
-            results = module(**given)
+        for each in (module.deploy(), module, *([] if program.updates else [module])):
+            results = each(**given)
             values = results if isinstance(results, tuple) else (results,)
             found = {each.name: value for each, value in zip(program.outputs, values, strict=True)}
-            held(found | updated(module, program), meant, within, "in a module")
+            held({**found, **updated(each, program)}, meant, within, "in a module")
 
 
 def filled(program: Program, tensors: Results, real: torch.dtype) -> PlaitModule:

@@ -49,7 +49,7 @@ LAYERS: tuple[tuple[str, str], ...] = (
     ("compiler.fusion", "fusion graphs plan work check_plan contraction keys"),
     ("compiler.fusion", "attention_family sum_family outlets tile_group fuse join"),
     # what is computed in another order, or elsewhere
-    ("compiler.algorithms", "algorithms split order taps merge hoist"),
+    ("compiler.algorithms", "algorithms split order taps merge hoist deploy"),
     # derivatives, and what the forward call keeps for them
     ("compiler.gradient", "gradient derive_rules indices reflections gather derive tangent residuals"),
     # the second waist, and what makes one
@@ -75,7 +75,7 @@ LAYERS: tuple[tuple[str, str], ...] = (
     ("backends", "triton.scope triton.folds triton.dots triton.exact triton.tiles triton.printer"),
     ("backends", "triton.rounded triton.widths triton.files triton.launch triton.aot triton.worker"),
     # the door to them, and what goes through it
-    ("backends", "backends assemble shapes compiled registry autograd fill hoisted module"),
+    ("backends", "backends assemble shapes compiled registry autograd fill hoisted deployed module"),
     ("face", "doctor inspection runtime api targets cli __main__ plait"),
     # layers, then papers, then what finds them
     (
