@@ -46,10 +46,11 @@ mixer causal(q[b, t, d], k[b, t, d], v[b, t, d]) -> o[b, t, d]:
 GROUPED = """
 mixer grouped(q[b, m, t, d], k[b, n, t, d], v[b, n, t, d]) -> o[b, m, t, d]:
   like s: t
-  require size(m) == size(n) * 2
-  e = sum[d](q * k[n: m // 2, t: s])
-  o = sum[s](softmax[s](e) * v[n: m // 2, t: s])
+  require size(m) % size(n) == 0
+  e = sum[d](q * k[n: m // (size(m) // size(n)), t: s]) * (size(d) * 1) ** -0.5
+  o = sum[s](softmax[s](e) * v[n: m // (size(m) // size(n)), t: s])
 """
+"""As the library writes it: `attention` of `grouped` keys."""
 
 TEMPERATURE = """
 mixer temperature(q[b, m, t, d], k[b, m, t, d], v[b, m, t, d]) -> o[b, m, t, d]:
@@ -130,6 +131,12 @@ def planned(text: str, recompute: str) -> tuple[list[int], list[str]]:
 def test_a_step_of_attention_is_four_kernels(text: str) -> None:
     """The result with its log-sum-exp; sum[d](g * o); dq; dk with dv."""
     assert planned(text, "auto") == ([2, 1, 1, 2], ["stream", "tiles", "sum", "sum"])
+
+
+def test_grouped_queries_of_any_number_are_two_streams_backward() -> None:
+    """What is kept is found in the simplified gradient; the keys' gradients are summed over each group's queries."""
+    families = ["stream", "tiles", "sum", "sum", "tiles", "tiles"]
+    assert planned(GROUPED, "auto") == ([2, 1, 1, 2, 1, 1], families)
 
 
 def test_a_query_without_a_key_says_so() -> None:

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 
 from ...dsl.build import apply, like_axis, low, make_axis, size
 from ...dsl.program import (
@@ -41,26 +42,29 @@ from ..rewrites.affine import affine, divided, from_polynomial, is_positive, nor
 from ..rewrites.conditions import Conditions, optional_leaves
 from ..rewrites.rewrite import border, guarded, push_read, pushed, spread, surely_present
 from ..rewrites.simplify import Rewriter, rewrite_program
-from .indices import into_clamp, parts
+from .indices import into_clamp, parts, quotients
 from .reflections import unfolded
 
 
 def gather(program: Program) -> Program:
     """The program with every place that can be turned into reads turned into them."""
     conditions = Conditions(optional_leaves(program))
-    return rewrite_program(program, Rewriter({Place: (place_to_reads,)}, conditions))
+    rule = partial(place_to_reads, positive=quotients(program))
+    return rewrite_program(program, Rewriter({Place: (rule,)}, conditions))
 
 
-def place_to_reads(form: Form, conditions: Conditions) -> Form | None:
-    """place(y, {h: h + dh}) -> sum[dh](y[{h: h - dh}])"""
+def place_to_reads(
+    form: Form, conditions: Conditions, positive: frozenset[Form] = frozenset()
+) -> Form | None:
+    """place(y, {h: h + dh}) -> sum[dh](y[{h: h - dh}]). What is `positive` is so by what the program requires."""
     if not isinstance(form, Place):
         return None
     reflected = unfolded(form)
     if reflected is not None:
         straight, fold = reflected
-        made = place_to_reads(straight, conditions)
+        made = place_to_reads(straight, conditions, positive)
         return None if made is None else spread(fold(made), form.axes)
-    parts = [made for each in _without_clamps(form) for made in (_Solution(each).result(),)]
+    parts = [made for each in _without_clamps(form) for made in (_Solution(each, positive).result(),)]
     solved = [part for part in parts if part is not None]
     if len(solved) < len(parts):
         return None
@@ -143,8 +147,9 @@ class _Solution:
     """The equations of one place, solved step by step. The targets go by copies, since a summed axis
     may bear the same name."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Place, positive: frozenset[Form]) -> None:
         self.place = place
+        self.positive = positive
         self.target = {axis: like_axis(axis) for axis, _ in place.indices}
         self.pending = {
             axis: _Equation(index, Coordinate(self.target[axis])) for axis, index in place.indices
@@ -164,6 +169,9 @@ class _Solution:
             if not any(step(axis) for step in steps for axis in tuple(self.pending)):
                 return None
         return self.assembled()
+
+    def divides(self, by: Form) -> bool:
+        return not by.axes and (is_positive(by) or by in self.positive)
 
     # --- steps: each solves or changes the equation of one target, or returns False
 
@@ -200,7 +208,7 @@ class _Solution:
 
     def both_parts(self, target: Axis) -> bool:
         match self.pending[target]:
-            case _Equation(left=Map(op="floordiv", args=(u, s))) as whole if not s.axes and is_positive(s):
+            case _Equation(left=Map(op="floordiv", args=(u, s))) as whole if self.divides(s):
                 pass
             case _:
                 return False
@@ -245,7 +253,7 @@ class _Solution:
 
     def circle(self, target: Axis) -> bool:
         match self.pending[target]:
-            case _Equation(left=Map(op="mod", args=(u, n)), right=right) if not n.axes and is_positive(n):
+            case _Equation(left=Map(op="mod", args=(u, n)), right=right) if self.divides(n):
                 chosen = self.unit_axis(u, n)
             case _:
                 return False
@@ -277,9 +285,7 @@ class _Solution:
 
     def quotient(self, target: Axis) -> bool:
         match self.pending[target]:
-            case _Equation(left=Map(op="floordiv", args=(u, s)), right=right) if not s.axes and is_positive(
-                s
-            ):
+            case _Equation(left=Map(op="floordiv", args=(u, s)), right=right) if self.divides(s):
                 rest = make_axis("r", Const(0), s, "axis")
             case _:
                 return False

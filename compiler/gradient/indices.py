@@ -3,14 +3,29 @@ axis that occurs by its parts only becomes two axes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from ...dsl.build import apply, low, make_axis, size
-from ...dsl.program import BATCH, Axis, Const, Coordinate, Form, Map, children, walk
+from ...dsl.presence import terms
+from ...dsl.program import BATCH, Axis, Const, Coordinate, Form, Map, Program, children, walk
 from ..rewrites.affine import from_polynomial, is_positive, polynomial
 
-TURNED = {"minimum": "maximum", "maximum": "minimum"}
+TURNED: Mapping[str, str] = {"minimum": "maximum", "maximum": "minimum"}
+
+
+def quotients(program: Program) -> frozenset[Form]:
+    """The quotients of sizes of which the program requires that nothing is left over: they are at least 1."""
+    found: set[Form] = set()
+    for each in program.requires:
+        for test in terms("and", each.predicate):
+            match test:
+                case Map(op="eq", args=(Map(op="mod", args=(whole, by)), Const(value=0))):
+                    if is_positive(whole) and is_positive(by):
+                        found.add(apply("floordiv", whole, by))
+                case _:
+                    pass
+    return frozenset(found)
 
 
 def into_clamp(index: Form, free: set[Axis]) -> Form:

@@ -42,7 +42,7 @@ from ..fusion.contraction import factors_of
 from ..fusion.sum_family import StreamedSum, match_sum
 from ..rewrites.conditions import Conditions, optional_leaves
 from ..rewrites.rewrite import substitute
-from ..rewrites.simplify import Rewriter, rewrite_program
+from ..rewrites.simplify import Rewriter, rewrite_program, simplify_form
 from ..rewrites.total import Totality
 
 Recompute = Literal["auto", "all", "none"]
@@ -172,12 +172,14 @@ def _varies(form: Form) -> bool:
 
 
 def from_kept(reverse: Program, kept: tuple[Kept, ...]) -> Program:
-    """A gradient that reads what is kept, as inputs after its own."""
-    known = {_key(each.form): each for each in kept if isinstance(each.form, Reduce)}
-    rule = Reordered({key: each for key, each in known.items() if key is not None})
+    """A gradient that reads what is kept, as inputs after its own. It has been simplified, so what is kept is looked
+    for as it is then."""
     conditions = Conditions(optional_leaves(reverse))
+    forms = [(simplify_form(each.form, conditions), each) for each in kept]
+    known = {_key(form): each for form, each in forms if isinstance(form, Reduce)}
+    rule = Reordered({key: each for key, each in known.items() if key is not None})
     made = rewrite_program(reverse, Rewriter({Reduce: (rule,)}, conditions))
-    leaves = {each.form: each.read for each in kept}
+    leaves = {form: each.read for form, each in forms}
     made = rewrite_program(made, lambda form: substitute(form, leaves))
     implied = Implied({each.there: each.form for each in kept if each.there is not None})
     made = rewrite_program(made, Rewriter({Map: (implied,)}, conditions))
