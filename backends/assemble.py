@@ -16,14 +16,15 @@ from ..compiler.meaning.interpret import evaluate
 from ..compiler.meaning.memory import operands_of
 from ..compiler.meaning.partial import DTYPES, Partial
 from ..compiler.pipeline import Planned, order_costs, plan_program, shape_forms, verifying, write_kernels
+from ..compiler.rewrites.cuts import varies
 from ..compiler.schedules.phasing import Phasing, Unit, phasing, unit_of
 from ..compiler.schedules.schedule import GPU_WINDOWS, Schedule, StreamSchedule, cpu_tiles, gpu_tiles
 from ..compiler.schedules.target import CpuTarget, this_cpu
-from ..dsl.program import Axis, Form, Item, Leaf, Program, walk
+from ..dsl.program import Axis, Form, Item, Leaf, Program, Size, walk
 from ..dsl.size_forms import evaluate_size
 from . import triton_build, triton_rounded
 from .cpp.produce import build as build_cpp
-from .executable import LARGE, Built, Call, Executable, Result, Slot, ground, packs_of, shape_of
+from .executable import LARGE, Built, Call, Cut, Executable, Result, Slot, ground, packs_of, shape_of
 from .one_thread import one_thread
 from .precision import DTYPES as TORCH
 from .precision import Precision, dtype_of
@@ -207,7 +208,7 @@ class Assembler:
                 steps.append(self._reference(groups[names[0]], stored))
             else:
                 steps.append(self._call(next(built), unit, stored))
-        return Executable(tuple(self._slots()), tuple(steps), self.results(), tuple(sizes))
+        return Executable(tuple(self._slots()), tuple(steps), self.results(), tuple(sizes), self._cuts())
 
     def phasing(self, written: Mapping[str, Written]) -> Phasing:
         """What is launched at once: the phases of a kernel where the machine runs them so."""
@@ -218,6 +219,23 @@ class Assembler:
             if isinstance(unit, Phased):
                 check_phases(unit)
         return found
+
+    def _cuts(self) -> tuple[Cut, ...]:
+        """Where the run may be divided. Parts of a sum are not added where they are rounded, and no kernel is
+        written for a size that a part has not."""
+        shaping = {form.axis for form in walk(self.shape_forms()) if isinstance(form, Size)}
+        made = [self._cut(each.axis, each.sums) for each in self.planned.cuts if each.axis not in shaping]
+        return tuple(each for each in made if not each.sums & {*self._held(), *self._rounded})
+
+    def _cut(self, axis: Axis, sums: frozenset[str]) -> Cut:
+        plan = self.planned.plan
+        slots = {name: plan.stored[form].name for name, form in self._results()}
+        over = {each.leaf.name: each.leaf.over for each in self.planned.program.declarations}
+        over |= {each.name: each.axes for each in plan.stored.values() if each.name in slots.values()}
+        dims = {name: axes.index(axis) for name, axes in over.items() if axis in axes}
+        alike = [each for form, each in plan.stored.items() if not varies(form, axis)]
+        same = (name for each in alike for name in (each.name, f"{each.name}?"))
+        return Cut(axis, dims, frozenset(slots[name] for name in sums), frozenset(same))
 
     def results(self) -> tuple[Result, ...]:
         """Where every output and update lies when the kernels have run, and how it is laid out."""

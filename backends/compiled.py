@@ -50,6 +50,7 @@ from .precision import (
     unknown_type,
 )
 from .shapes import bound
+from .workspace import Workspace, workspace
 
 if TYPE_CHECKING:
     from .assemble import Assembler
@@ -75,6 +76,7 @@ class Prepared:
     device: torch.device
     request: tuple[int, BackendName, Precision, tuple[int, ...]]
     indices: tuple[tuple[Declaration, range], ...]
+    workspace: Workspace | None
 
 
 @dataclass(slots=True)
@@ -216,18 +218,15 @@ class Compiled:
     def _launch(self, prepared: Prepared, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         executable, shapes = prepared.executable, prepared.shapes
         device = prepared.device
-        held: dict[str, Tensor] = {}
-        for slot in executable.slots:
-            if slot.given:
-                held[slot.name] = unpack(plain(tensors[slot.name]), shapes[slot.name], slot.packs)
-            else:
-                held[slot.name] = fresh(shapes[slot.name], slot.dtype, device)
-        for step, numbers in zip(executable.steps, prepared.numbers, strict=True):
-            if isinstance(step, Call):
-                step.built([held[name] for name in step.tensors], numbers)
-            else:
-                with device:  # what a reference operation makes lies beside what it is given
-                    held |= step(held, prepared.sizes)
+        held = {
+            slot.name: unpack(plain(tensors[slot.name]), shapes[slot.name], slot.packs)
+            for slot in executable.slots
+            if slot.given
+        }
+        if prepared.workspace is not None:
+            prepared.workspace.run(held, shapes, device)
+        else:
+            self._run(prepared, held)
         results: dict[str, Tensor] = {}
         given: set[str] = set()
         for result in executable.outputs:
@@ -236,6 +235,20 @@ class Compiled:
             results[result.name] = tensor.clone() if result.slot in given else tensor
             given.add(result.slot)
         return results
+
+    @staticmethod
+    def _run(prepared: Prepared, held: dict[str, Tensor]) -> None:
+        """Run the steps, each value in a tensor of its own."""
+        executable, device = prepared.executable, prepared.device
+        for slot in executable.slots:
+            if not slot.given:
+                held[slot.name] = fresh(prepared.shapes[slot.name], slot.dtype, device)
+        for step, numbers in zip(executable.steps, prepared.numbers, strict=True):
+            if isinstance(step, Call):
+                step.built([held[name] for name in step.tensors], numbers)
+            else:
+                with device:  # what a reference operation makes lies beside what it is given
+                    held |= step(held, prepared.sizes)
 
     # --- choosing
 
@@ -298,6 +311,7 @@ class Compiled:
             _device(tensors),
             (len(batch), backend, types, orders),
             indices,
+            workspace(executable, sizes, shapes),
         )
 
     def _sized(self, tensors: Mapping[str, Tensor]) -> Sizes:

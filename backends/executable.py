@@ -94,6 +94,17 @@ class Result:
         return tensor.to(self.dtype)
 
 
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """An axis along which the kernels may run part by part: its dimension in the given slots and those of results
+    that have it, the slots of results that add up over the parts, and the slots that are the same for every part."""
+
+    axis: Axis
+    dims: Mapping[str, int]
+    sums: frozenset[str]
+    same: frozenset[str]
+
+
 class Operation(Protocol):
     """A step that is no kernel: a reference operation on slots."""
 
@@ -105,22 +116,26 @@ class Operation(Protocol):
 
 @dataclass(slots=True)
 class Executable:
-    """`steps` in order. `axes` are the signature axes that sizes are of."""
+    """`steps` in order. `axes` are the signature axes that sizes are of; `cuts`, outermost first, lie apart."""
 
     slots: tuple[Slot, ...]
     steps: tuple[Call | Operation, ...]
     outputs: tuple[Result, ...]
     axes: tuple[Axis, ...]
+    cuts: tuple[Cut, ...] = ()
     tape: Tape | None = field(default=None, repr=False)
     places: dict[Form, int] = field(default_factory=dict[Form, int], repr=False)
 
     def __getstate__(self) -> tuple[object, ...]:
-        return self.slots, self.steps, self.outputs, self.axes
+        return self.slots, self.steps, self.outputs, self.axes, self.cuts
 
     def __setstate__(
-        self, state: tuple[tuple[Slot, ...], tuple[Call, ...], tuple[Result, ...], tuple[Axis, ...]]
+        self,
+        state: tuple[
+            tuple[Slot, ...], tuple[Call, ...], tuple[Result, ...], tuple[Axis, ...], tuple[Cut, ...]
+        ],
     ) -> None:
-        self.slots, self.steps, self.outputs, self.axes = state
+        self.slots, self.steps, self.outputs, self.axes, self.cuts = state
         self.tape, self.places = None, {}
 
     @property

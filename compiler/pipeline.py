@@ -30,6 +30,7 @@ from .kernels.check_kernel import check_kernel
 from .kernels.kernel import RealType
 from .kernels.written import Written
 from .meaning.to_fx import to_fx
+from .rewrites.cuts import Cut, cuts
 from .rewrites.simplify import simplify
 from .rewrites.total import Totality, count_by_sizes
 from .schedules.loops import loops_kernel
@@ -51,6 +52,7 @@ class State:
     outputs: bool
     orders: Sequence[int] = ()
     rewritten: tuple[str, ...] = ()
+    cuts: tuple[Cut, ...] = ()
     graph: GraphModule | None = None
     plan: Plan | None = None
     matches: dict[Form, Attention | StreamedSum] = field(default_factory=dict[Form, Attention | StreamedSum])
@@ -77,6 +79,11 @@ def _count(state: State) -> object:
 def _split(state: State) -> object:
     state.program = split_sums(state.program)
     return state.program
+
+
+def _cut(state: State) -> object:
+    state.cuts = cuts(state.program)
+    return state.cuts
 
 
 def _name(state: State) -> object:
@@ -127,6 +134,7 @@ STEPS: tuple[Step, ...] = (
     Step("order", _order),
     Step("count", _count),
     Step("split", _split),
+    Step("cut", _cut),
     Step("name", _name),
     Step("to_fx", _to_fx, _check_graph),
     Step("fuse", _fuse, _check_fused),
@@ -147,6 +155,7 @@ class Planned:
     total: Totality
     rewritten: tuple[str, ...] = ()
     """What was made of the program before it was planned, in words."""
+    cuts: tuple[Cut, ...] = ()
 
     @property
     def shape_axes(self) -> tuple[Axis, ...]:
@@ -196,7 +205,14 @@ def plan_program(
     assert state.plan is not None
     assert state.total is not None
     return Planned(
-        state.program, state.graph, state.plan, state.matches, resident, state.total, state.rewritten
+        state.program,
+        state.graph,
+        state.plan,
+        state.matches,
+        resident,
+        state.total,
+        state.rewritten,
+        state.cuts,
     )
 
 

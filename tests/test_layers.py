@@ -44,7 +44,7 @@ LAYERS: tuple[tuple[str, str], ...] = (
     ("compiler", "compiler"),
     ("compiler.meaning", "meaning partial storage memory operations interpret to_fx"),
     # programs from programs
-    ("compiler.rewrites", "rewrites affine rewrite conditions simplify total weights"),
+    ("compiler.rewrites", "rewrites affine rewrite conditions simplify total cuts weights"),
     # which values are stored
     ("compiler.fusion", "fusion graphs plan work check_plan contraction keys"),
     ("compiler.fusion", "attention_family sum_family outlets tile_group fuse join"),
@@ -62,8 +62,9 @@ LAYERS: tuple[tuple[str, str], ...] = (
     # what needs no printer: a call that finds its kernels in the cache
     (
         "backends",
-        "given reference one_thread derivatives hoists precision budget rounding pages executable kernel_graph cache",
+        "given reference one_thread derivatives hoists precision budget rounding pages executable",
     ),
+    ("backends", "workspace kernel_graph cache"),
     # the printers, apart from each other
     ("backends", "cpp cpp.ops cpp.emit cpp.intervals cpp.layout cpp.widths cpp.indices cpp.nests cpp.scope"),
     (
