@@ -19,10 +19,12 @@ class Memo(Generic[T]):
         self._kept: dict[int, T] = {}
 
     def __call__(self, program: Program) -> T:
-        key = id(program)
-        if key not in self._kept:
-            value = self._make(program)
-            self._kept[key] = value
-            finalize(program, self._kept.pop, key, None).atexit = False
-            return value
-        return self._kept[key]
+        if id(program) not in self._kept:
+            self.know(program, self._make(program))
+        return self._kept[id(program)]
+
+    def know(self, program: Program, value: T) -> None:
+        """What the function is of this program; not the program itself, which would then live for ever."""
+        if id(program) not in self._kept:
+            finalize(program, self._kept.pop, id(program), None).atexit = False
+        self._kept[id(program)] = value

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 Kind = Literal["bool", "int", "real", "complex"]
@@ -139,6 +140,12 @@ OPS: dict[str, Op] = {op.name: op for op in _ROWS}
 REDUCTIONS = ("sum", "prod", "max", "min", "lse", "count", "any", "all", "argmax")
 TOTAL_REDUCTIONS = ("count", "any", "all")
 """The reductions that exist over nothing: 0, false, true."""
+
+
+@cache
+def kind_of(op: str, kinds: tuple[Kind, ...]) -> Kind | str:
+    """The kind of an operation on values of `kinds`, or why there is none."""
+    return OPS[op].rule(kinds)
 
 
 def reduce_kind(op: str, kind: Kind) -> Kind | str:

@@ -31,10 +31,10 @@ from dataclasses import dataclass, field, fields
 from functools import cached_property
 from hashlib import blake2b
 from itertools import count
-from typing import Literal
+from typing import Any, Literal
 
 from .errors import CompilerFault
-from .ops import OPS, Kind, join, reduce_kind
+from .ops import Kind, join, kind_of, reduce_kind
 from .source import Span
 
 Scalar = bool | int | float | complex
@@ -42,6 +42,7 @@ Role = Literal["input", "parameter", "buffer", "draw", "bound"]
 How = Literal["signature", "axis", "near", "span", "like"]
 
 _serials = count(1)
+_set = object.__setattr__
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,10 +59,10 @@ class Axis:
     size: Form | None = None
     how: How = "signature"
     span: Span | None = None
+    key: str = field(init=False, repr=False, default="")
 
-    @property
-    def key(self) -> str:
-        return f"{self.name}#{self.serial}" if self.serial else self.name
+    def __post_init__(self) -> None:
+        _set(self, "key", f"{self.name}#{self.serial}" if self.serial else self.name)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Axis) and self.key == other.key
@@ -101,10 +102,10 @@ class Form:
         """Set the derived facts. `identity` holds what the form means, children as forms."""
         if " " in kind:
             raise CompilerFault("build", f"{type(self).__name__} {kind}")
-        object.__setattr__(self, "axes", tuple(dict.fromkeys(axes)))
-        object.__setattr__(self, "kind", kind)
-        text = repr((type(self).__name__, *map(_identity, identity)))
-        object.__setattr__(self, "digest", blake2b(text.encode(), digest_size=16).digest())
+        _set(self, "axes", tuple(dict.fromkeys(axes)))
+        _set(self, "kind", kind)
+        text = repr((type(self).__name__, *[_identity(item) for item in identity]))
+        _set(self, "digest", blake2b(text.encode(), digest_size=16).digest())
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Form) and self.digest == other.digest
@@ -126,10 +127,12 @@ class Form:
 
 
 def _identity(item: object) -> object:
+    if isinstance(item, str):
+        return item
     if isinstance(item, Form):
         return item.digest.hex()
     if isinstance(item, tuple):
-        return tuple(map(_identity, item))  # pyright: ignore[reportUnknownArgumentType]
+        return tuple([_identity(each) for each in item])  # pyright: ignore[reportUnknownVariableType]
     return item.key if isinstance(item, Axis) else item
 
 
@@ -193,7 +196,7 @@ class Map(Form):
     args: tuple[Form, ...]
 
     def __post_init__(self) -> None:
-        axes = (axis for arg in self.args for axis in arg.axes)
+        axes = [axis for arg in self.args for axis in arg.axes]
         self._seal(axes, map_kind(self.op, self.args), self.op, self.args)
 
 
@@ -201,7 +204,7 @@ def map_kind(op: str, args: tuple[Form, ...]) -> Kind | str:
     """The kind of a map, or why there is none. A constant whole power keeps the base's kind."""
     if op == "pow" and isinstance(args[1], Const) and type(args[1].value) is int and args[1].value >= 0:
         return args[0].kind if args[0].kind != "bool" else "takes numbers, not truth values"
-    return OPS[op].rule(tuple(arg.kind for arg in args))
+    return kind_of(op, tuple([arg.kind for arg in args]))
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -484,46 +487,50 @@ def set_canonical(canonical: Callable[[Program], str]) -> None:
     _canonical[:] = [canonical]
 
 
+_OPERANDS: dict[type[Form], Callable[[Any], tuple[Form, ...]]] = {
+    Map: lambda form: form.args,
+    Library: lambda form: form.args,
+    When: lambda form: (form.predicate, form.value),
+    Otherwise: lambda form: (form.value, form.fallback),
+    AsIf: lambda form: (form.value, form.surrogate),
+    At: lambda form: (form.value, *[index for _, index in form.indices]),
+    Place: lambda form: (form.value, *[index for _, index in form.indices]),
+    Reduce: lambda form: tuple([piece.value for piece in form.pieces]),
+    Scan: lambda form: (
+        *[part for each in form.carries for part in (each.previous, each.init, each.step)],
+        *(() if form.until is None else (form.until,)),
+    ),
+    OnGradient: lambda form: (form.value, form.cotangent, form.rule),
+    Jvp: lambda form: (form.value, *form.at, *form.tangents),
+    Vjp: lambda form: (form.value, form.at, form.cotangent),
+}
+
+
 def children(form: Form) -> tuple[Form, ...]:
-    """The operands of a form, in a fixed order."""
-    match form:
-        case Map(args=args) | Library(args=args):
-            return args
-        case When(predicate=p, value=x):
-            return (p, x)
-        case Otherwise(value=x, fallback=y) | AsIf(value=x, surrogate=y):
-            return (x, y)
-        case At(value=x, indices=indices) | Place(value=x, indices=indices):
-            return (x, *(index for _, index in indices))
-        case Reduce(pieces=pieces):
-            return tuple(piece.value for piece in pieces)
-        case Scan(carries=carries, until=until):
-            parts = [form for c in carries for form in (c.previous, c.init, c.step)]
-            return (*parts, *(() if until is None else (until,)))
-        case OnGradient(value=x, cotangent=g, rule=rule):
-            return (x, g, rule)
-        case Jvp(value=y, at=xs, tangents=ts):
-            return (y, *xs, *ts)
-        case Vjp(value=y, at=x, cotangent=u):
-            return (y, x, u)
-        case _:
-            return ()
+    """The operands of a form, in a fixed order. Every pass asks this of every form: a `match` would try its
+    cases one after another."""
+    operands = _OPERANDS.get(type(form))
+    return operands(form) if operands is not None else ()
 
 
 def walk(roots: Iterable[Form], operands: Callable[[Form], tuple[Form, ...]] = children) -> Iterator[Form]:
-    """Every form below the roots once, operands before users. Iterative: depth is no limit."""
-    seen: set[Form] = set()
+    """Every form below the roots once, operands before users. Iterative: depth is no limit. Bytes hash faster."""
+    seen: set[bytes] = set()
     for root in roots:
-        stack: list[tuple[Form, Iterator[Form]]] = []
-        if root not in seen:
-            seen.add(root)
-            stack.append((root, iter(operands(root))))
+        if root.digest in seen:
+            continue
+        seen.add(root.digest)
+        stack: list[tuple[Form, Iterator[Form]]] = [(root, iter(operands(root)))]
         while stack:
             form, rest = stack[-1]
-            below = next((child for child in rest if child not in seen), None)
-            if below is None:
+            for child in rest:
+                if child.digest not in seen:
+                    seen.add(child.digest)
+                    below = operands(child)
+                    if below:
+                        stack.append((child, iter(below)))
+                        break
+                    yield child
+            else:
                 stack.pop()
                 yield form
-            else:
-                seen.add(below)
-                stack.append((below, iter(operands(below))))

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from importlib import resources
 
 from ...compiler.kernels.kernel import Operand
@@ -38,6 +39,7 @@ _TAKEN = re.compile(r"(.*_([a-z]|s\d+|first|last|count|low|end|tiles?|lane|at|fr
 """Names like those that the printer makes of a name: arrays, strides, bounds."""
 
 
+@cache
 def mangle(name: str) -> str:
     """A C++ identifier for a name of the kernel, another one for another name."""
     head, _, part = name.partition(".")

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from ...dsl.build import apply
 from ...dsl.errors import CompilerFault
+from ...dsl.memo import Memo
 from ...dsl.ops import TOTAL_REDUCTIONS
 from ...dsl.program import (
     BATCH,
@@ -355,9 +356,22 @@ RULES: Mapping[type[Form], Sequence[Rule]] = {
 }
 
 
+def _simpler(program: Program) -> Program | None:
+    made = rewrite_program(program, Rewriter(RULES, Conditions(optional_leaves(program))))
+    return None if made is program else made
+
+
+_simplified = Memo(_simpler)
+
+
 def simplify(program: Program) -> Program:
-    """The program with the rules of this module applied everywhere; the same object where idle."""
-    return rewrite_program(program, Rewriter(RULES, Conditions(optional_leaves(program))))
+    """The program with the rules of this module applied everywhere; the same object where idle. A gradient,
+    the costs of its orders and its plan ask for it one after another."""
+    made = _simplified(program)
+    if made is None:
+        return program
+    _simplified.know(made, None)
+    return made
 
 
 def simplify_form(form: Form, conditions: Conditions | None = None) -> Form:
