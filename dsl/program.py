@@ -132,7 +132,7 @@ def _identity(item: object) -> object:
     if isinstance(item, Form):
         return item.digest.hex()
     if isinstance(item, tuple):
-        return tuple([_identity(each) for each in item])  # pyright: ignore[reportUnknownVariableType]
+        return tuple(map(_identity, item))  # pyright: ignore[reportUnknownArgumentType]
     return item.key if isinstance(item, Axis) else item
 
 
