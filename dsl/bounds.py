@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from .build import low
 from .inequalities import Facts, Inequalities, Option
-from .polynomial import ONE, Polynomial, TooHard, as_polynomial
+from .polynomial import ONE, Polynomial, TooHard, as_polynomial, symbol_of
 from .presence import index_axis
 from .program import (
     AsIf,
@@ -210,9 +210,24 @@ class Bounds(Inequalities):
             part = self._made[key] = self.symbol(self.nonnegative(rest), of=(rest, b))
             self.learn(rest - b * part)
             self.learn(b * part + b - 1 - rest)
+            for top in self._tops(rest):
+                most, over = top.divide(b)
+                if self.nonnegative(b - 1 - over):
+                    self.learn(most - part)
             if (rest, b) in self.exact:
                 self.learn(b * part - rest)
         return whole + self._made[key]
+
+    def _tops(self, value: Polynomial) -> Iterator[Polynomial]:
+        """What a symbol is at most, by the facts that say so: a coordinate ends before its size. The quotient of
+        that bounds the quotient of the symbol where the size is a multiple; no sum of facts shows it."""
+        if len(value.terms) != 1 or value not in map(symbol_of, value.symbols):
+            return
+        (symbol,) = value.symbols
+        for fact in self.facts.get(symbol, ()):
+            line = fact.line_in(symbol)
+            if line is not None and line[0] == as_polynomial(-1):
+                yield line[1]
 
     def divides(self, a: Polynomial, b: Polynomial) -> None:
         """Note that b divides a."""

@@ -77,6 +77,18 @@ mixer distances(q[b, t, d], k[b, t, d], v[b, t, d]) -> o[b, t, d]:
   o = sum[s](p * v[t: s])
 """
 
+ROTARY = """
+mixer rotary(q[b, t, d], k[b, t, d], v[b, t, d]) -> o[b, t, d]:
+  require size(d) % 2 == 0
+  like s: t
+  a = t * exp(d // 2 * -0.5)
+  turned = q * cos(a) + select(d % 2 == 0, -q[d+1], q[d-1]) * sin(a)
+  key = k * cos(a) + select(d % 2 == 0, -k[d+1], k[d-1]) * sin(a)
+  p = softmax[s | s <= t](sum[d](turned * key[t: s]))
+  o = sum[s](p * v[t: s])
+"""
+"""The channels of a pair are there since their number is even, which a proof has to see."""
+
 DOCUMENTS = """
 mixer documents(q[b, t, d], k[b, t, d], v[b, t, d], w[b, t]) -> o[b, t, d]:
   like s: t
@@ -194,7 +206,7 @@ def test_a_temperature_takes_no_pass_of_its_own() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", [OFFSETS, DISTANCES, TEMPERATURE, CAUSAL, LINEAR], ids=lambda text: text.split()[1][:9]
+    "text", [OFFSETS, DISTANCES, TEMPERATURE, CAUSAL, LINEAR, ROTARY], ids=lambda text: text.split()[1][:9]
 )
 def test_nothing_over_pairs_is_stored(text: str) -> None:
     """Tables of offsets and distances too: no stored value has more axes than a tensor of the program."""
