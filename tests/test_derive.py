@@ -122,6 +122,7 @@ PROGRAMS: dict[str, Value] = {
     "union, an axis bound and free: prod": union("prod", (x, [h]), (x * x, [c])),
     "union, an axis bound and free: max": union("max", (x, [h]), (x * x, [c])),
     "circle": tanh((wt * x[{h: (h + dh) % h.size}]).sum(dh)),
+    "circle in steps": tanh((wt * x[{h: (2 * oh + dh - 1) % h.size}]).sum(dh)) * x[{h: oh}],
     "flip": tanh(x[{h: h.size - 1 - h}] * x),
     "clamped border": tanh((wt * x[{h: clamp(h + dh, 0, h.size - 1)}]).sum(dh)),
     "reflected border": tanh((wt * x[{h: reflect(h + dh, h.size)}]).sum(dh)),

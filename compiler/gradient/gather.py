@@ -8,6 +8,7 @@ which is then read at the solution; the other axes stay summed. The steps, for e
     both parts of a division    h = u // s, g = u % s   u = s*h + g
     a unit coefficient          e = rest + i            i := h - rest; outside i's range is the border
     round a circle              e = (rest + i) % n      i := (h - rest) % n, where i has n indices
+                                e = u % n               the line of u, folded (`reflections.py`)
     one part of a division      e = u // s              u = s*h + r, summed over r in 0..s
     a stride alone              e = rest + s*i          when((h - rest) % s == 0, .), i := (h - rest) // s
     a clamp                     e = clamp(u, lo, hi)    the interior, and the two borders as a union
@@ -60,14 +61,16 @@ def place_to_reads(
     if not isinstance(form, Place):
         return None
     reflected = unfolded(form)
-    if reflected is not None:
-        straight, fold = reflected
-        made = place_to_reads(straight, conditions, positive)
-        return None if made is None else spread(fold(made), form.axes)
-    parts = [made for each in _without_clamps(form) for made in (_Solution(each, positive).result(),)]
+    parts = (
+        [_Solution(each, positive).result() for each in _without_clamps(form)]
+        if reflected is None
+        else [None]
+    )
     solved = [part for part in parts if part is not None]
     if len(solved) < len(parts):
-        return None
+        straight, fold = reflected or unfolded(form, round_a_circle=True) or (None, None)
+        made = place_to_reads(straight, conditions, positive) if straight is not None else None
+        return None if made is None or fold is None else spread(fold(made), form.axes)
     whole = solved[0] if len(solved) == 1 else Reduce("sum", tuple(Piece(part, ()) for part in solved))
     return spread(whole, form.axes)
 

@@ -1,9 +1,12 @@
-"""Places by a reflected index, in two steps: along a straight line, then folded.
+"""Places by a reflected index, or by one that goes round in steps, in two steps: along a straight line, then folded.
 
 `reflect(u, n)` is `min(u % p, p - u % p)` with the period p = max(2*(n - 1), 1). What lands at h comes from the
 points p*j + h of the line of u, and, where h is not its own mirror image, from the points p*j + (p - h):
 
     place(y, {h: reflect(u)}) = sum[j](line[p*j + h]) + sum[j](line[p*j + p - h]),  line = place(y, {l: u})
+
+`u % n` lies at n*j + h for h in 0 .. n - 1, so of a circle it is one piece; where u has a step of one, `gather.py`
+solves it without a line.
 
 The line is a fresh axis that holds every value of u, so that the first place has an affine index; the number of
 turns j follows from its ends, whatever the sizes are (one point, a window wider than the image).
@@ -23,10 +26,11 @@ Fold = Callable[[Form], Form]
 """The line of a reflected index folded onto its target."""
 
 
-def unfolded(place: Place) -> tuple[Place, Fold] | None:
-    """The place with one reflected index laid out straight, and the way back; None where there is none."""
+def unfolded(place: Place, round_a_circle: bool = False) -> tuple[Place, Fold] | None:
+    """The place with one reflected index (or one `round_a_circle`) laid out straight, and the way back; None where
+    there is none."""
     for target, index in place.indices:
-        found = _wave(index)
+        found = _circle(index) if round_a_circle else _wave(index)
         line = _line(found[0]) if found is not None else None
         if found is None or line is None or set(index.axes) <= set(place.keep):
             continue
@@ -35,10 +39,19 @@ def unfolded(place: Place) -> tuple[Place, Fold] | None:
         straight = replace(place, indices=indices)
 
         def fold(value: Form, target: Axis = target, line: Axis = line, period: Form = period) -> Form:
-            return _folded(value, target, line, period)
+            return _folded(value, target, line, period, round_a_circle)
 
         return straight, fold
     return None
+
+
+def _circle(index: Form) -> tuple[Form, Form] | None:
+    """u and n of u % n, n at least 1."""
+    match index:
+        case Map(op="mod", args=(u, count)) if not count.axes and is_positive(count):
+            return u, count
+        case _:
+            return None
 
 
 def _wave(index: Form) -> tuple[Form, Form] | None:
@@ -79,8 +92,8 @@ def _line(u: Form) -> Axis | None:
     return make_axis("line", normal(lowest), normal(extent), "axis")
 
 
-def _folded(value: Form, target: Axis, line: Axis, period: Form) -> Form:
-    """The sum of what lies on the line at the places that are reflected to each of the target's."""
+def _folded(value: Form, target: Axis, line: Axis, period: Form, round_a_circle: bool) -> Form:
+    """The sum of what lies on the line at the places that are folded to each of the target's."""
     here = Coordinate(target)
     last = apply("sub", apply("add", low(line), size(line)), Const(1))
     first = apply("floordiv", low(line), period)
@@ -94,5 +107,8 @@ def _folded(value: Form, target: Axis, line: Axis, period: Form) -> Form:
         at = apply("add", apply("mul", period, Coordinate(turn)), start)
         return Piece(guarded(At(value, ((line, at),), span=value.span), predicates), (turn,))
 
+    if round_a_circle:
+        pieces = (piece(here, [apply("ge", here, Const(0)), apply("lt", here, period)]),)
+        return Reduce("sum", pieces, span=value.span)
     pieces = (piece(here, inside), piece(apply("sub", period, here), [*inside, mirrored]))
     return Reduce("sum", pieces, span=value.span)
