@@ -9,15 +9,15 @@ other mixers by the same `Trace`, so that both spellings give one program and on
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from .arguments import Arguments, Request, StaticParameter
 from .elaborate_body import Body
-from .elaborate_calls import Callee, Calls
+from .elaborate_calls import MOST_FORMS, Callee, Calls
 from .elaborate_forms import number_of
 from .elaborate_values import ManySteps, Special, Values
 from .errors import raise_all
-from .mistakes import InvalidArgument, InvalidHeader
+from .mistakes import InvalidArgument, InvalidHeader, TooDeep
 from .program import BATCH, Program, Scalar
 from .scope import Scope
 from .signature import signature
@@ -54,9 +54,15 @@ def callee_of(ast: MixerAst) -> Callee:
     return Callee(ast, header, Arguments(ast.name, _parameters(ast), axes, optional))
 
 
-def make(callee: Callee, request: Request, siblings: Mapping[str, MixerAst]) -> Program:
-    """The program for a request of `dsl.arguments`; raises every mistake of the text together."""
-    return _Maker(siblings).program(callee, request)
+def make(
+    callee: Callee,
+    request: Request,
+    siblings: Mapping[str, MixerAst],
+    too_large: dict[object, TooDeep] | None = None,
+) -> Program:
+    """The program for a request of `dsl.arguments`; raises every mistake of the text together. `too_large` is what
+    was found so far to make too many operations, and grows."""
+    return _Maker(siblings, {} if too_large is None else too_large).program(callee, request)
 
 
 def _parameters(ast: MixerAst) -> tuple[StaticParameter, ...]:
@@ -103,6 +109,8 @@ class _Maker:
     """Makes the program of one mixer and of those that it calls, each once for the same request."""
 
     siblings: Mapping[str, MixerAst]
+    too_large: dict[object, TooDeep]
+    """The mixers that make too many operations by themselves: no other one has to find it again."""
     programs: dict[tuple[object, ...], Program] = field(default_factory=dict[tuple[object, ...], Program])
     callees: dict[str, Callee] = field(default_factory=dict[str, Callee])
     made: list[int] = field(default_factory=lambda: [0])
@@ -123,5 +131,14 @@ class _Maker:
                 inner,
                 self.made,
             )
-            self.programs[key] = Body(callee, request, calls).program()
+            spoken = (callee.ast.name, replace(request, spelled=False).key)
+            if spoken in self.too_large:
+                raise self.too_large[spoken]
+            before = self.made[0]
+            try:
+                self.programs[key] = Body(callee, request, calls).program()
+            except TooDeep as error:
+                if self.made[0] - before > MOST_FORMS:
+                    self.too_large[spoken] = error
+                raise
         return self.programs[key]

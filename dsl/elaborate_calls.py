@@ -23,7 +23,7 @@ from .words import CALLS
 MOST_CALLS = 50
 """Mixers that call each other, one within the other."""
 
-MOST_FORMS = 100_000
+MOST_FORMS = 50_000
 """Operations that one program may get from the mixers that it calls."""
 
 

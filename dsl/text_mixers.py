@@ -12,6 +12,7 @@ from .elaborate import callee_of, make
 from .elaborate_calls import Callee
 from .errors import PlaitError, raise_all
 from .header import Header
+from .mistakes import TooDeep
 from .mixer import Mixer
 from .parse import parse_file, parse_text
 from .program import Program
@@ -28,6 +29,7 @@ class TextDefinition:
 
     callee: Callee
     asts: Mapping[str, MixerAst]
+    too_large: dict[object, TooDeep]
     spells_by_caller: bool = False
 
     @property
@@ -51,7 +53,7 @@ class TextDefinition:
         return self.callee.ast.doc
 
     def make(self, request: Request) -> Program:
-        return make(self.callee, request, self.asts)
+        return make(self.callee, request, self.asts, self.too_large)
 
 
 def parse_mixers(text: str, path: str, kind: type[AnyMixer]) -> AnyMixer:
@@ -70,10 +72,11 @@ def load_mixers(path: Path, kind: type[AnyMixer]) -> AnyMixer:
 def _mixers(asts: Sequence[MixerAst], kind: type[AnyMixer]) -> AnyMixer:
     trees = {ast.name: ast for ast in asts}
     made: dict[str, AnyMixer] = {}
+    too_large: dict[object, TooDeep] = {}
     mistakes: list[PlaitError] = []
     for name, ast in trees.items():
         try:
-            made[name] = kind(TextDefinition(callee_of(ast), trees))
+            made[name] = kind(TextDefinition(callee_of(ast), trees, too_large))
             made[name].check_defaults()
         except PlaitError as error:
             mistakes.append(error)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import pytest
 
+import plait
 from plait.dsl.canonical import canonical
-from plait.dsl.elaborate import elaborate
+from plait.dsl.elaborate import callee_of, elaborate, make
 from plait.dsl.errors import PlaitError
 from plait.dsl.mistakes import (
     AmbiguousSubscript,
@@ -423,12 +426,31 @@ def test_a_mixer_with_the_name_of_a_function() -> None:
 
 
 def test_calls_that_double_come_to_an_end() -> None:
-    """Thirty mixers, each of which calls the next one twice: a thousand million operations."""
+    """Thirty mixers, each of which calls the next one twice: a thousand million operations. It is found once, and
+    not again for every mixer that calls it."""
     parts = ["mixer m0(x[h]) -> o[h]:\n  o = exp(x) + 1\n"]
     parts += [f"mixer m{n}(x[h]) -> o[h]:\n  o = m{n - 1}(m{n - 1}(x))\n" for n in range(1, 30)]
-    found = mistake("".join(parts))
-    assert isinstance(found, TooDeep)
-    assert found.message == "the mixers called here make more than 100,000 operations together"
+    with pytest.raises(TooDeep) as caught:
+        plait.parse("".join(parts))
+    assert caught.value.message == "the mixers called here make more than 50,000 operations together"
+    assert not caught.value.others
+
+
+def test_what_is_too_large_together_is_not_too_large_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`two` is where the count ends, and by itself makes few operations."""
+    for module in ("elaborate", "elaborate_calls"):
+        monkeypatch.setattr(f"plait.dsl.{module}.MOST_FORMS", 45)
+    parts = ["mixer m0(x[h]) -> o[h]:\n  o = exp(x) + 1\n"]
+    parts += [f"mixer m{n}(x[h]) -> o[h]:\n  o = m{n - 1}(m{n - 1}(x))\n" for n in (1, 2)]
+    parts += [f"mixer {name}(x[h]) -> o[h]:\n  o = m2(x)\n" for name in ("one", "two")]
+    parts += ["mixer both(x[h]) -> o[h]:\n  o = two(one(x))\n"]
+    trees = {each.name: each for each in parse_text("".join(parts))}
+    too_large: dict[object, TooDeep] = {}
+    for name, refused in (("both", True), ("two", False)):
+        callee = callee_of(trees[name])
+        with pytest.raises(TooDeep) if refused else nullcontext():
+            make(callee, callee.arguments.request({}, "eval", (), None), trees, too_large)
+    assert len(too_large) == 1
 
 
 def test_calls_that_go_too_deep_come_to_an_end() -> None:
