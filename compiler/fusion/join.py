@@ -13,22 +13,37 @@ reads it, streams after it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, replace
 
 from ...dsl.build import present
-from ...dsl.program import At, Axis, Const, Form, Leaf, Otherwise, Place, Reduce, children, walk
+from ...dsl.program import (
+    At,
+    Axis,
+    Const,
+    Coordinate,
+    Form,
+    Leaf,
+    Otherwise,
+    Piece,
+    Place,
+    Reduce,
+    children,
+    walk,
+)
+from ..rewrites.rewrite import binds, rebuild
 from .attention_family import Attention
 from .contraction import inside, is_fixed, parameter_axes, reduced_axes
 from .graphs import condense, topological_order
 from .plan import Group, Plan
-from .sum_family import StreamedSum
+from .sum_family import StreamedSum, match_sum
 
-Matches = Mapping[Form, Attention | StreamedSum]
+Matches = MutableMapping[Form, Attention | StreamedSum]
 
 
 def join(plan: Plan, matches: Matches, tiled: bool = True) -> Plan:
-    """The plan with groups joined, until no two fit. `tiled`: the machine has tiles."""
+    """The plan with groups joined, until no two fit; `matches` gets those of sums that are written by the axes of
+    another. `tiled`: the machine has tiles."""
     joiner = Joiner(plan, matches, tiled)
     for one in plan.groups:
         for other in plan.groups:
@@ -72,7 +87,11 @@ class Joiner:
                 own = set(mine.normaliser.axes) == {*mine.batch, *mine.lanes}
                 return own and _of_normaliser(other.result.form, mine.normaliser)
             case StreamedSum(), StreamedSum() if not other.result.presence:
-                return _same_stream(mine, others) and not self._waits(*names)
+                alike = _alike(mine, others)
+                if not _same_stream(mine, alike) or self._waits(*names):
+                    return False
+                self.matches[other.result.form] = alike
+                return True
             case None, None if self.tiled and one.family == other.family == "tiles":
                 apart = [
                     form for form in self.plan.stored if form not in (one.result.form, other.result.form)
@@ -123,6 +142,36 @@ def _of_normaliser(form: Form, normaliser: Form) -> bool:
             return value == normaliser
         case _:
             return form in (normaliser, present(normaliser))
+
+
+def _alike(one: StreamedSum, other: StreamedSum) -> StreamedSum:
+    """The other sum with the reduced axes of the one, where its own have the same ranges: what is summed does not
+    hang on their names. Itself where that is nothing else, or no stream."""
+    (mine,), (theirs,) = one.root.pieces, other.root.pieces
+    names = dict(zip(theirs.axes, mine.axes, strict=False))
+    apart = {axis: name for axis, name in names.items() if axis != name}
+    ranges = (((a.lo, a.size), (b.lo, b.size)) for a, b in apart.items())
+    if not apart or len(theirs.axes) != len(mine.axes) or any(a != b for a, b in ranges):
+        return other
+    if {*mine.axes} & {*theirs.value.axes} or any(axis.size is None for axis in apart):
+        return other
+    value = _with_coordinates(theirs.value, apart)
+    found = "" if value is None else match_sum(replace(other.root, pieces=(Piece(value, mine.axes),)))
+    return replace(found, root=other.root) if isinstance(found, StreamedSum) else other
+
+
+def _with_coordinates(form: Form, names: Mapping[Axis, Axis]) -> Form | None:
+    """The form at other coordinates, its reads left where they stand; None where that is not all there is to it."""
+    made: dict[Form, Form] = {}
+    for each in walk((form,)):
+        if binds(each) & {*names, *names.values()}:
+            return None
+        match each:
+            case Coordinate(axis=axis) if axis in names:
+                made[each] = Coordinate(names[axis])
+            case _:
+                made[each] = rebuild(each, [made[child] for child in children(each)])
+    return None if set(made[form].axes) & set(names) else made[form]
 
 
 def _same_stream(one: StreamedSum, other: StreamedSum) -> bool:

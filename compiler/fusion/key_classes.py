@@ -14,6 +14,7 @@ from ...dsl.presence import terms
 from ...dsl.program import Axis, Const, Coordinate, Form, Map, Size, walk
 from ..rewrites.affine import affine
 from ..rewrites.residues import Classes, classes_of, only_residues, placed, remainder, residue
+from ..rewrites.rewrite import in_range
 from .keys import ONE, Key, Unfit
 
 Met = tuple[tuple[Key, ...], tuple[Form, ...]]
@@ -43,7 +44,15 @@ def _settled(streams: Sequence[Met], lanes: Sequence[Axis]) -> tuple[tuple[Met, 
             if steps.setdefault(axis, key.step) != key.step:
                 raise Unfit(f"windows of `{axis.name}` have different steps")
     classes = {axis: classes_of(axis, step) for axis, step in steps.items()}
-    return tuple((tuple(_placed(key, classes) for key in keys), masks) for keys, masks in streams), classes
+    return tuple(
+        (tuple(_placed(key, classes) for key in keys), _left(keys, masks)) for keys, masks in streams
+    ), classes
+
+
+def _left(keys: tuple[Key, ...], predicates: tuple[Form, ...]) -> tuple[Form, ...]:
+    """The predicates that say more than that a key lies on its axis."""
+    known = {each for key in keys if key.step != ONE for each in in_range(key.index, key.axis)}
+    return tuple(each for each in predicates if each not in known)
 
 
 def _placed(key: Key, classes: Mapping[Axis, Classes]) -> Key:

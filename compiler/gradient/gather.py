@@ -27,24 +27,23 @@ from functools import partial
 from ...dsl.build import apply, like_axis, low, make_axis, size
 from ...dsl.program import (
     BATCH,
-    At,
     Axis,
     Const,
     Coordinate,
     Form,
-    Indices,
     Map,
     Piece,
     Place,
     Program,
     Reduce,
 )
-from ..rewrites.affine import affine, divided, from_polynomial, is_positive, normal, polynomial
+from ..rewrites.affine import Polynomial, affine, divided, from_polynomial, is_positive, normal, polynomial
 from ..rewrites.conditions import Conditions, optional_leaves
-from ..rewrites.rewrite import border, guarded, push_read, pushed, spread, surely_present
+from ..rewrites.rewrite import border, guarded, push_read, pushed, spread
 from ..rewrites.simplify import Rewriter, rewrite_program
 from .indices import into_clamp, parts, quotients
 from .reflections import unfolded
+from .skewed import Skewed
 
 
 def gather(program: Program) -> Program:
@@ -189,25 +188,39 @@ class _Solution:
     def digits(self, target: Axis) -> bool:
         equation = self.pending[target]
         found = affine(equation.left)
-        if found is None or any(axis in self.summed for axis in found.rest.axes):
+        if found is None:
             return False
         inner = [axis for axis in found.coefficients if axis in self.summed]
+        moving, steady = self.apart(found.rest)
         for axis in inner:
             others = {other: polynomial(found.coefficients[other]) for other in inner if other != axis}
             count = polynomial(size(axis))
             scaled = {other: divided(terms, count) for other, terms in others.items()}
+            higher = divided(moving, count)
             if found.coefficients[axis] != Const(1) or not others or any(e is None for e in scaled.values()):
                 continue
-            if axis == BATCH:
+            if axis == BATCH or higher is None:
                 continue
             kept = {o: c for o, c in found.coefficients.items() if o not in inner}
-            rest = apply("add", _combination(kept, found.rest), low(axis))
+            rest = apply("add", _combination(kept, steady), low(axis))
             digits = normal(apply("sub", equation.right, rest))
-            left = _combination({o: from_polynomial(terms or {}) for o, terms in scaled.items()}, Const(0))
+            left = {o: from_polynomial(terms or {}) for o, terms in scaled.items()}
+            left = _combination(left, from_polynomial(higher))
             self.pending[target] = _Equation(left, apply("floordiv", digits, size(axis)))
             self.solve(axis, apply("add", low(axis), apply("mod", digits, size(axis))))
             return True
         return False
+
+    def apart(self, form: Form) -> tuple[Polynomial, Form]:
+        """The terms of a sum that summed axes move, and the others."""
+        terms = polynomial(form)
+        moving = {
+            monomial: factor
+            for monomial, factor in terms.items()
+            if any(axis in self.summed for atom in monomial for axis in atom.axes)
+        }
+        rest = {monomial: factor for monomial, factor in terms.items() if monomial not in moving}
+        return moving, from_polynomial(rest)
 
     def both_parts(self, target: Axis) -> bool:
         match self.pending[target]:
@@ -351,29 +364,6 @@ class _Solution:
         inner = [each for each in guards if set(each.axes) & set(left)]
         summed = _sum(guarded(value, inner), left)
         return guarded(summed, (each for each in guards if each not in inner))
-
-
-MOST_RECOMPUTED = 300
-"""How many forms one place may compute anew at its reads."""
-
-
-class Skewed:
-    """Which forms are computed anew at a read, in place of being read: those over pairs, where an index
-    mixes two axes of the form (`p[{h: h - dh}]`, p over h and dh), and where the read asks for no more
-    entries than there are. All else stays one value that is read, and so does what comes after
-    `MOST_RECOMPUTED` forms: shifts of shifts would otherwise double with each level."""
-
-    def __init__(self) -> None:
-        self.left = MOST_RECOMPUTED
-
-    def __call__(self, form: Form, indices: Indices) -> bool:
-        if isinstance(form, At) or surely_present(form):
-            return True
-        mixed = any(set(index.axes) & set(form.axes) - {axis} for axis, index in indices)
-        if not mixed or len(At(form, indices).axes) > len(form.axes) or self.left == 0:
-            return False
-        self.left -= 1
-        return True
 
 
 def _combination(coefficients: dict[Axis, Form], rest: Form) -> Form:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from ...dsl.bounds import OPPOSITE, Bounds
-from ...dsl.build import apply
+from ...dsl.build import apply, low, size
 from ...dsl.polynomial import TooHard
 from ...dsl.program import Axis, Const, Coordinate, Form, Map, Size, walk
 from ...dsl.size_forms import is_batch
@@ -186,9 +186,65 @@ def _term(monomial: Monomial, factor: int) -> Form:
 
 
 def normal(form: Form) -> Form:
-    """The form of the polynomial of an integer form: one spelling for what is equal by arithmetic.
-    May lack axes that cancel. Anything but an integer is returned as it is."""
-    return from_polynomial(polynomial(form)) if form.kind == "int" else form
+    """The form of the polynomial of an integer form: one spelling for what is equal by arithmetic, quotients and
+    remainders of what is seen to be a multiple and a rest among it. May lack axes that cancel. Anything but an
+    integer is returned as it is."""
+    return from_polynomial(_rejoined(polynomial(_divided_through(form)))) if form.kind == "int" else form
+
+
+def _divided_through(form: Form) -> Form:
+    """(s*n + r) // s as n and (s*n + r) % s as r, where r is in 0 .. s, inside an integer."""
+    made: dict[Form, Form] = {}
+    for each in walk((form,), lambda each: each.args if isinstance(each, Map) and each.kind == "int" else ()):
+        match each:
+            case Map(op=op, args=args) if each.kind == "int":
+                same = all(made[arg] is arg for arg in args)
+                made[each] = _digit(each if same else apply(op, *(made[arg] for arg in args)))
+            case _:
+                made[each] = each
+    return made[form]
+
+
+def _digit(form: Form) -> Form:
+    match form:
+        case Map(op="floordiv" | "mod" as op, args=(number, by)) if is_positive(by):
+            terms, step = polynomial(number), polynomial(by)
+        case _:
+            return form
+    whole = {m: factor for m, factor in terms.items() if divided({m: factor}, step) is not None}
+    rest = {m: factor for m, factor in terms.items() if m not in whole}
+    left, lost = (rest, whole) if op == "mod" else (divided(whole, step) or {}, rest)
+    kept = all(_is_plain(atom) for monomial in lost for atom in monomial)
+    return from_polynomial(left) if kept and whole and _less(rest, by) else form
+
+
+def _less(rest: Polynomial, by: Form) -> bool:
+    """Whether a sum is seen to lie in 0 .. by."""
+    match from_polynomial(rest):
+        case Const(value=int() as number):
+            return number == 0 or (isinstance(by, Const) and 0 < number < by.value.real)
+        case Map(op="mod", args=(_, divisor)):
+            return divisor == by
+        case Coordinate(axis=axis):
+            return low(axis) == Const(0) and size(axis) == by
+        case _:
+            return False
+
+
+def _rejoined(terms: Polynomial) -> Polynomial:
+    """s*(x // s) + x % s is x."""
+    for monomial, factor in terms.items():
+        match monomial:
+            case (Map(op="mod", args=(number, by)),) if len(polynomial(by)) == 1:
+                ((atoms, times),) = polynomial(by).items()
+                other = tuple(sorted((*atoms, Map("floordiv", (number, by))), key=_order))
+                if terms.get(other) == factor * times:
+                    left = {m: each for m, each in terms.items() if m not in (monomial, other)}
+                    whole = {m: each * factor for m, each in polynomial(number).items()}
+                    return _rejoined({m: each for m, each in _add(left, whole).items() if each})
+            case _:
+                continue
+    return terms
 
 
 def divided(terms: Polynomial, divisor: Polynomial) -> Polynomial | None:
