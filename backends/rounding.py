@@ -22,6 +22,7 @@ from ..compiler.meaning.interpret import interpret
 from ..compiler.meaning.memory import not_yet
 from ..dsl.batch import expand_batch
 from ..dsl.build import apply, otherwise, present, select, size, when
+from ..dsl.memo import Memo
 from ..dsl.program import (
     BATCH,
     AsIf,
@@ -44,6 +45,7 @@ from ..dsl.program import (
     When,
     walk,
 )
+from ..dsl.size_forms import Sizes
 from ..dsl.sizes import bind_sizes
 from .budget import OPERATION, SPREAD, computed, unit
 
@@ -59,23 +61,32 @@ def allowed(
     program: Program,
     tensors: Mapping[str, Tensor],
     dtype: torch.dtype,
+    sizes: Sizes | None = None,
     *,
     matrix_units: bool = False,
 ) -> dict[str, Tensor]:
     """How far each entry of each result of `dtype` may be from what `interpret` gives for these very
-    tensors. Where nothing can be said (a zero under a root, a number that `dtype` lacks) it is infinite;
-    integers and truth values have 0. On `matrix_units` a factor of a sum of products is rounded to the
+    tensors and sizes. Where nothing can be said (a zero under a root, a number that `dtype` lacks) it is
+    infinite; integers and truth values have 0. On `matrix_units` a factor of a sum of products is rounded to the
     16 bits of the results."""
     wide = {name: _wide(tensor) for name, tensor in tensors.items()}
-    bound = bind_sizes(program, {name: tuple(tensor.shape) for name, tensor in tensors.items()})
-    batch = bound.get(BATCH, ())
+    if sizes is None:
+        sizes = bind_sizes(program, {name: tuple(tensor.shape) for name, tensor in tensors.items()})
+    batch = sizes.get(BATCH, ())
     assert isinstance(batch, tuple)
-    meant = interpret(program, wide)
-    flat = {axis: extent for axis, extent in bound.items() if axis != BATCH}
+    meant = interpret(program, wide, sizes)
+    flat = {axis: extent for axis, extent in sizes.items() if axis != BATCH}
     flat |= {Axis(f"..{i}"): extent for i, extent in enumerate(batch)}
     factor = unit(dtype) if matrix_units and dtype != computed(dtype) else 0.0
-    found = interpret(errors(expand_batch(program, len(batch)), computed(dtype), factor), wide, flat)
+    known, key = _errors(program), (len(batch), computed(dtype), factor)
+    if key not in known:
+        known[key] = errors(expand_batch(program, len(batch)), computed(dtype), factor)
+    found = interpret(known[key], wide, flat)
     return {name: _stored(found[name], meant[name], dtype) for name in meant}
+
+
+_errors: Memo[dict[object, Program]] = Memo(lambda program: {})
+"""The programs of errors of a program that were asked for: at other tensors, at every result of a sweep."""
 
 
 def _stored(error: Tensor, meant: Tensor, dtype: torch.dtype) -> Tensor:

@@ -9,16 +9,17 @@ from functools import reduce
 import torch
 from torch import Tensor
 
+from differences import check_slope, noise
 from plait.backends.autograd import Differentiable
+from plait.backends.budget import budget
 from plait.backends.compiled import BackendName, Compiled
 from plait.backends.rounding import allowed
 from plait.compiler.gradient.derive import gradient
 from plait.compiler.gradient.tangent import apart
 from plait.compiler.meaning.interpret import interpret
+from plait.compiler.meaning.partial import Sizes
 from plait.dsl.program import AsIf, Map, OnGradient, Program, Reduce
 from strategies import Example
-
-STEP = 1e-5
 
 SHORT = 120
 """Forms of a gradient that is derived once more."""
@@ -71,6 +72,53 @@ def close(got: Tensor, value: Tensor, within: Tensor, name: str) -> None:
         )
 
 
+def beside(
+    found: Mapping[str, Tensor],
+    wanted: Mapping[str, Tensor],
+    program: Program,
+    tensors: Mapping[str, Tensor],
+    sizes: Sizes | None = None,
+) -> None:
+    """Two computations of one meaning, `found` by a backend and `wanted` in float64, perhaps by torch: no entry
+    is further from the other one than both may be from the meaning."""
+    assert list(found) == list(wanted)
+    own = {name: each.dtype.to_real() for name, each in found.items() if each.is_floating_point()}
+    bounds = {real: allowed(program, tensors, real, sizes) for real in {*own.values(), torch.float64}}
+    for name, value in wanted.items():
+        got = found[name].detach().cpu()
+        assert got.shape == value.shape, (name, got.shape, value.shape)
+        within = bounds[own.get(name, torch.float64)][name] + bounds[torch.float64][name]
+        close(got.to(value.dtype), value.detach(), within, name)
+
+
+def nearly(found: Tensor, wanted: Tensor, length: int | None = None, operations: int = 8) -> None:
+    """Two computations of one function, of which there is no program: beside the largest entry, or 1, the budget
+    of so many operations and of sums of `length` terms, as many as there are entries if nothing is said."""
+    assert found.shape == wanted.shape, (found.shape, wanted.shape)
+    if not found.is_floating_point() or not found.numel():
+        assert torch.equal(found, wanted)
+        return
+    terms = length or max(found.numel(), wanted.numel())
+    within = sum(budget(each.dtype, terms, operations) for each in (found, wanted))
+    wrong = (found.detach().cpu().double() - wanted.detach().cpu().double()).abs().max().item()
+    largest = max(1.0, wanted.detach().abs().max().item())
+    assert wrong <= within * largest, f"off by {wrong:.3g} of {largest:.3g}, and {within:.3g} is allowed"
+
+
+def agree_gradients(
+    found: Mapping[str, Tensor],
+    program: Program,
+    tensors: Mapping[str, Tensor],
+    weights: Mapping[str, Tensor],
+    real: torch.dtype,
+    backend: BackendName = "cpp",
+) -> None:
+    """`found` are the gradients, by the names of their tensors, of the sum of the outputs times `weights`: each
+    entry within the budget of the derived program."""
+    derived, given = derivative(program, tensors, tuple(found), weights)
+    agree({f"grad.{name}": each for name, each in found.items()}, derived, given, real, backend)
+
+
 def real_of(example: Example) -> torch.dtype:
     reals = (tensor.dtype for tensor in example.tensors.values() if tensor.is_floating_point())
     return next(reals, torch.float32)
@@ -102,7 +150,7 @@ def check_gradients(example: Example, backend: BackendName = "cpp", place: Placi
         [place(weight) for weight in weights.values()],
         allow_unused=True, materialize_grads=True,
     )  # fmt: skip
-    derived, given = derivative(example, wanted, weights)
+    derived, given = derivative(program, example.tensors, wanted, weights)
     by_name = {f"grad.{name}": each for name, each in zip(wanted, found, strict=True)}
     agree(by_name, derived, given, real, backend)
     if not has_corners(program):
@@ -136,12 +184,12 @@ def check_second(example: Example) -> None:
 
 
 def derivative(
-    example: Example, wanted: Sequence[str], weights: Mapping[str, Tensor]
+    program: Program, tensors: Mapping[str, Tensor], wanted: Sequence[str], weights: Mapping[str, Tensor]
 ) -> tuple[Program, dict[str, Tensor]]:
     """The derived program, and its tensors in float64."""
-    derived = gradient(example.program, tuple(wanted))
+    derived = gradient(program, tuple(wanted))
     cotangents = {f"cot.{name}": weight.cpu() for name, weight in weights.items()}
-    given = {name: as_double(each) for name, each in (dict(example.tensors) | cotangents).items()}
+    given = {name: as_double(each.detach()) for name, each in (dict(tensors) | cotangents).items()}
     return derived, {each.leaf.name: given[each.leaf.name] for each in derived.declarations}
 
 
@@ -157,18 +205,8 @@ def _check_differences(
     ways = {
         name: torch.randn(each.shape, generator=generator, dtype=each.dtype) for name, each in found.items()
     }
-
-    def loss(step: float) -> float:
-        moved = {name: each + step * ways[name] if name in ways else each for name, each in tensors.items()}
-        made = interpret(program, moved)
-        return float(
-            sum((as_double(weight).conj() * made[name]).real.sum() for name, weight in weights.items())
-        )
-
-    expected = (loss(STEP) - loss(-STEP)) / (2 * STEP)
-    actual = float(sum((each * ways[name]).sum() for name, each in found.items()))
-    size = 1 + sum(float((each * ways[name]).abs().sum()) for name, each in found.items())
-    assert abs(expected - actual) <= 1e-6 * size, (expected, actual)
+    doubles = {name: as_double(weight).cpu() for name, weight in weights.items()}
+    check_slope(program, tensors, ways, doubles, found, noise(program, tensors, doubles))
 
 
 def as_double(tensor: Tensor) -> Tensor:

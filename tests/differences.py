@@ -1,12 +1,21 @@
-"""Gradients held against finite differences of the interpreter, along random directions."""
+"""Gradients held against finite differences of the interpreter, along random directions.
+
+The law of a difference, stated here only. Let L be the sum of a program's results times weights, and D(h) =
+(L(+h) - L(-h)) / 2h. Where L is smooth D(h) = L' + c h^2 + O(h^4), so it is off by a third of D(2h) - D(h), of
+which the whole is granted. Rounding adds what `backends/rounding.py` computes for both L, in float64, over 2h;
+the sums that make L of the results; and half a unit of each number that is moved, times the slope there.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
+from plait.backends.budget import budget, unit
+from plait.backends.rounding import allowed
 from plait.compiler.gradient.derive import gradient
 from plait.compiler.meaning.interpret import interpret
 from plait.compiler.meaning.partial import Sizes
@@ -15,7 +24,9 @@ from plait.dsl.program import Declaration, Form, Item, Leaf, Output, Place, Prog
 from plait.dsl.value import Value
 
 Tensors = Mapping[str, Tensor]
-STEP = 1e-5
+STEP = 2.0**-17
+"""Near the cube root of float64's unit, where h^2 weighs as much as the unit over h."""
+
 DIRECTIONS = 2
 
 
@@ -73,19 +84,53 @@ def dot(one: Tensor, other: Tensor) -> float:
     return float((one.conj() * other).real.sum() if one.is_complex() else (one * other).sum())
 
 
-def check_gradient(
-    program: Program, tensors: Tensors, sizes: Sizes, tolerance: float = 1e-6
-) -> tuple[Program, dict[str, Tensor]]:
+def noise(program: Program, tensors: Tensors, weights: Tensors, sizes: Sizes | None = None) -> float:
+    """How far rounding may take the sum of the results times `weights`, in float64."""
+    bounds, results = allowed(program, tensors, torch.float64, sizes), interpret(program, tensors, sizes)
+    count = sum(each.numel() for each in weights.values())
+    summed = budget(torch.float64, count, operations=2)
+    found = sum(
+        float((weight.abs() * (bounds[name] + summed * results[name].abs())).sum())
+        for name, weight in weights.items()
+    )
+    assert math.isfinite(found), "nothing would be held"
+    return found
+
+
+def check_slope(
+    program: Program,
+    tensors: Tensors,
+    way: Tensors,
+    weights: Tensors,
+    gradients: Tensors,
+    rounding: float,
+    sizes: Sizes | None = None,
+) -> None:
+    """Assert that the sum of the results times `weights` moves along `way` as its `gradients` say; `rounding` is
+    its `noise`."""
+
+    def loss(step: float) -> float:
+        moved = {name: each + step * way[name] if name in way else each for name, each in tensors.items()}
+        results = interpret(program, moved, sizes)
+        return sum(dot(weight, results[name]) for name, weight in weights.items())
+
+    narrow, wide = ((loss(step) - loss(-step)) / (2 * step) for step in (STEP, 2 * STEP))
+    slope = sum(dot(gradients[name], way[name]) for name in way)
+    moved = sum(float((gradients[name] * tensors[name]).abs().sum()) for name in way)
+    within = abs(narrow - wide) + (rounding + unit(torch.float64) * moved) / STEP
+    assert abs(narrow - slope) <= within, (list(way), narrow, slope, within)
+
+
+def check_gradient(program: Program, tensors: Tensors, sizes: Sizes) -> tuple[Program, dict[str, Tensor]]:
     """Assert that the gradient is the derivative of sum(cot * out) along random directions. Returns the
     gradient program and its tensors, for the next order."""
     derived = gradient(program)
     given = with_cotangents(program, derived, tensors, sizes)
     gradients = interpret(derived, given, sizes)
     assert gradients, "something has a gradient"
-
-    def loss(moved: Tensors) -> float:
-        outputs = interpret(program, moved, sizes)
-        return sum(dot(given[f"cot.{n}"], x) for n, x in outputs.items() if f"cot.{n}" in given)
+    names = [each.name for each in program.outputs if f"cot.{each.name}" in given]
+    weights = {name: given[f"cot.{name}"] for name in names}
+    rounding = noise(program, tensors, weights, sizes)
 
     generator = torch.Generator().manual_seed(2)
     for name, found in gradients.items():
@@ -94,7 +139,5 @@ def check_gradient(
         assert found.shape == x.shape and found.dtype == x.dtype
         for _ in range(DIRECTIONS):
             way = torch.randn(x.shape, generator=generator, dtype=x.dtype)
-            higher, lower = (loss({**tensors, of: x + sign * STEP * way}) for sign in (1, -1))
-            expected, actual = (higher - lower) / (2 * STEP), dot(found, way)
-            assert abs(expected - actual) <= tolerance * (1 + abs(expected)), (name, expected, actual)
+            check_slope(program, tensors, {of: way}, weights, {of: found}, rounding, sizes)
     return derived, given

@@ -59,9 +59,9 @@ class Case:
         return made.mixer.program(**made.given), {**viewed, **self.part("param.", "buf.")}
 
     def bound(self, dtype: torch.dtype, condition: float = 1.0, *, matrix_units: bool = False) -> float:
-        """How far a result of `dtype` may be off: the budget of the way through the program, for gradients too.
+        """How far a result of `dtype` may be off: the budget of the way through the program and back.
         What was recorded is as far off, in float64: far less than the bound leaves."""
-        return precisions.bound(*self.program(), dtype, condition, matrix_units=matrix_units)
+        return precisions.bound(*self.program(), dtype, condition, matrix_units=matrix_units, back=True)
 
 
 def load(path: Path) -> Case:
@@ -105,23 +105,33 @@ def gradient(tensor: Tensor) -> Tensor:
 
 
 def errors(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, float]:
-    """How far each expected tensor is from the one found. A zero one is held against the largest of its case."""
-    largest = max(tensor.norm().item() for tensor in expected.values()) or 1.0
+    """How far each expected tensor is from the one found."""
+    sizes = compared_with(expected)
     wrong: dict[str, float] = {}
     for key, tensor in expected.items():
         assert found[key].shape == tensor.shape, key
-        norm = tensor.norm().item()
         difference = (found[key].detach().cpu().double() - tensor).norm().item()
-        wrong[key] = difference / (norm if norm > ZERO else largest)
+        wrong[key] = difference / sizes[key]
     return wrong
 
 
+def compared_with(expected: Mapping[str, Tensor]) -> dict[str, float]:
+    """The norm beside which each tensor may be off; that of the largest of its case for one that is zero."""
+    norms = {key: tensor.norm().item() for key, tensor in expected.items()}
+    largest = max(norms.values()) or 1.0
+    return {key: norm if norm > ZERO else largest for key, norm in norms.items()}
+
+
 def agree(
-    found: Mapping[str, Tensor], expected: Mapping[str, Tensor], dtype: torch.dtype, bound: float
+    found: Mapping[str, Tensor],
+    expected: Mapping[str, Tensor],
+    dtype: torch.dtype,
+    bound: float | Mapping[str, float],
 ) -> None:
-    """Every expected tensor is there, of the dtype, free of NaN, and within the bound (norm of the difference over
+    """Every expected tensor is there, of the dtype, free of NaN, and within its bound (norm of the difference over
     norm of what is expected)."""
     assert set(found) == set(expected)
     assert {tensor.dtype for tensor in found.values()} == {dtype}
-    wrong = {key: error for key, error in errors(found, expected).items() if not error <= bound}
+    bounds = dict.fromkeys(expected, bound) if isinstance(bound, float) else bound
+    wrong = {key: error for key, error in errors(found, expected).items() if not error <= bounds[key]}
     assert not wrong

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 import plait
-from plait.backends.budget import budget, longest_way
+from plait.backends.budget import budget, longest_way, there_and_back
 from plait.compiler.meaning.interpret import interpret
 from plait.dsl.program import BATCH, Axis, Program
 from plait.dsl.sizes import bind_sizes, expand_batch
@@ -60,14 +60,17 @@ def bound(
     condition: float = 1.0,
     *,
     matrix_units: bool = False,
+    back: bool = False,
 ) -> float:
-    """The budget of a call whose results are of `dtype`; on `matrix_units` factors may be rounded to bfloat16."""
+    """The budget of a call whose results are of `dtype`, and of its gradient if `back` is asked for; on
+    `matrix_units` factors may be rounded to bfloat16."""
     sizes = bind_sizes(made, {name: tuple(tensor.shape) for name, tensor in given.items()})
     batch = sizes.pop(BATCH, ())
     assert isinstance(batch, tuple)
     known = {axis: extent for axis, extent in sizes.items() if isinstance(extent, int)}
     known |= {Axis(f"..{i}"): extent for i, extent in enumerate(batch)}
     way = longest_way(expand_batch(made, len(batch)), known)
+    way = there_and_back(way) if back else way
     rounded = way.products if matrix_units and dtype == torch.bfloat16 else 0
     return budget(dtype, way.length, way.operations, condition, rounded)
 

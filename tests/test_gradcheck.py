@@ -64,7 +64,7 @@ def is_smooth(example: Example, tensors: Mapping[str, Tensor], weights: Mapping[
             else x
             for name, x in tensors.items()
         }
-        derived, given = derivative(Example(example.program, moved, example.sizes), wanted, weights)
+        derived, given = derivative(example.program, moved, wanted, weights)
         return list(interpret(derived, given).values())
 
     for here, before, after in zip(at(0.0), at(-AWAY), at(AWAY), strict=True):
