@@ -10,7 +10,8 @@ from plait.backends.cpp.printer import print_cpp
 from plait.compiler.kernels.kernel import Dot, Fold, Kernel, Let, Load, Statement, Store, Stream, Take
 from plait.compiler.schedules.schedule import cpu_tiles
 from plait.compiler.schedules.target import AVX2
-from tiled import SMALL, agrees
+from plait.dsl.program import Axis
+from tiled import SMALL, agrees, kernels, read
 
 NORM = """
   m = mean[c](x)
@@ -229,6 +230,18 @@ def every(body: tuple[Statement, ...]) -> list[Statement]:
         if isinstance(statement, Stream):
             found += every(statement.body)
     return found
+
+
+def test_a_kernel_reads_what_earlier_ones_stored() -> None:
+    """f goes before the sum of `scaled` inside its kernel, and leaves a sum that another kernel stores, later."""
+    program = read(
+        "mixer scaled(x[h, c], g[h, c]) -> scaled[h], own[h, c]:\n  f = sum[c](x)\n  scaled = sum[c](x * f * g)\n"
+        "  own = x - sum[c](x * g) + f\n"
+    )
+    there = {each.leaf.name for each in program.declarations}
+    for made in kernels(program, {Axis("h"): 5, Axis("c"): 3})[1].values():
+        assert {each.name for each in made.kernel.buffers if each.role == "in"} <= there, made.kernel.name
+        there |= {each.name for each in made.kernel.buffers if each.role == "out"}
 
 
 def test_a_norm_is_one_kernel_that_loads_once() -> None:
