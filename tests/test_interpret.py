@@ -13,6 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agreement import nearly
 from denotation import SCALARS, Meaning, differences
 from partials import Bench, declared, items, not_yet_forms, of, program, random, same, sized, union
 from plait.compiler.meaning.interpret import evaluate, interpret, run
@@ -331,7 +332,7 @@ def test_offset_axes_are_stored_from_their_lowest_index() -> None:
     p = replace(program([x], (of(kernel) * of(x)[h + dh]).sum(dh), h), parameters=(kernel,))
     x_, k_ = random(6), random(3)
     expected = torch.nn.functional.conv1d(x_[None, None], k_[None, None], padding=1)[0, 0]
-    assert torch.allclose(interpret(p, {"x": x_, "kernel": k_})["o"], expected, atol=1e-12)
+    nearly(interpret(p, {"x": x_, "kernel": k_})["o"], expected)
 
 
 @pytest.mark.parametrize("shape", [(), (3,), (2, 3), (0,), (2, 0, 3), (1, 1)])
@@ -342,7 +343,7 @@ def test_batch_is_any_number_of_axes(shape: tuple[int, ...]) -> None:
     assert found.shape == (4, *shape)
     total = math.prod(shape)
     expected = torch.softmax(random(*shape, 4), -1) + 1.5 * total
-    assert torch.allclose(found.movedim(0, -1), expected)
+    nearly(found.movedim(0, -1), expected)
     expanded = expand_batch(p, len(shape))
     assert torch.equal(interpret(expanded, {"x": random(*shape, 4)})["o"], found)
 
@@ -466,7 +467,7 @@ def test_memory_is_predicted() -> None:
         "  see: docs/errors.md#too-large",
     ]
     small = {"x": random(4, 5), "y": random(3, 5)}
-    assert torch.allclose(interpret(p, small, memory_limit=10_000)["o"], random(4, 5) @ random(3, 5).T)
+    nearly(interpret(p, small, memory_limit=10_000)["o"], random(4, 5) @ random(3, 5).T)
 
 
 def test_memory_of_dead_values_is_not_counted() -> None:
