@@ -71,8 +71,9 @@ class Layout:
                 case _:
                     names[statement.name] = statement.axes
                     if isinstance(statement, Dot):
-                        both = set(names.get(statement.left, ())) & set(names.get(statement.right, ()))
-                        repeated |= both - set(statement.over)
+                        sides = [set(names.get(side, ())) for side in (statement.left, statement.right)]
+                        wide = next((side for side in sides if side & set(kernel.lanes)), sides[1])
+                        repeated |= wide - set(statement.over) - set(kernel.lanes)
         tiles |= {local.name: local.size for local in kernel.locals}
         self.tiles = dict(sorted(tiles.items(), key=lambda item: item[0] not in repeated))
         self.axes = names | {axis: (axis,) for axis in tiles} | {f"{axis}.valid": (axis,) for axis in tiles}
