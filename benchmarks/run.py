@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import circular_attention, convnext, first_call, matrix_product, tiles, union_attention
+from . import circular_attention, convnext, first_call, matrix_product, phases, tiles, union_attention
 
 
 def main() -> None:
@@ -10,6 +10,7 @@ def main() -> None:
     union_attention.main()
     convnext.main()
     tiles.main()
+    phases.main()
     matrix_product.main()
     first_call.main()
 

@@ -16,11 +16,13 @@ import on_triton
 from against_torch import close, measured, random, stirred
 from interpreting import Interpreting
 from noted import clear
+from phases_of import phased
 from plait import Mixer
 from plait.backends.budget import budget
 from plait.compiler.fusion.plan import Plan
 from plait.compiler.gradient.derive import gradient
 from plait.compiler.gradient.residuals import from_kept, keep
+from plait.compiler.kernels.phases import Phased
 from plait.compiler.pipeline import plan_program
 from plait.dsl.program import Program
 from plait.dsl.sizes import expand_batch
@@ -69,12 +71,30 @@ def planned(program: Program, batch: int = 0) -> tuple[Plan, Plan]:
 
 @every_block
 def test_kernels(name: str) -> None:
-    """A kernel is a phase: a reduction over an image needs all of it before its first reader."""
+    """Phases, that is: a reduction over an image needs all of it before its first reader."""
     block = BLOCKS[name]
     forward, backward = planned(block.mixer.program(**block.sizes))
     assert not [each for each in (*forward.groups, *backward.groups) if each.family == "reference"]
     assert len(forward.groups) <= block.forward
     assert len(backward.groups) <= block.backward
+
+
+PHASES = {
+    "gnconv": [2],
+    "squeeze and excitation": [3],
+    "channel attention": [5],
+    "GRN": [3],
+    "ConvNeXt V2": [3],
+    "joint norm": [3],
+    "Hopfield": [1, 1, 1, 2, 1, 1, 1],
+}
+"""The phases of every launch on a CPU, at 64 channels."""
+
+
+@every_block
+def test_blocks_with_a_global_reduction_are_one_kernel_of_phases(name: str) -> None:
+    found = phased(BLOCKS[name].mixer.program(c=64)).units
+    assert [len(unit.phases) if isinstance(unit, Phased) else 1 for _, unit in found] == PHASES[name]
 
 
 @pytest.mark.parametrize("order", [1, 2, 5])

@@ -53,7 +53,7 @@ LAYERS: tuple[tuple[str, str], ...] = (
     # derivatives, and what the forward call keeps for them
     ("compiler.gradient", "gradient derive_rules indices reflections gather derive tangent residuals"),
     # the second waist, and what makes one
-    ("compiler.kernels", "kernels kernel check_kernel kernel_builder written phases prune"),
+    ("compiler.kernels", "kernels kernel check_kernel kernel_builder written phases flat prune"),
     ("compiler.schedules", "schedules reductions lower loops schedule reach stream_bounds key_stream"),
     ("compiler.schedules", "stream stream_sum roles halo tile_reduce tiles windows target phasing"),
     ("compiler", "pipeline"),

@@ -13,19 +13,17 @@ from torch import Tensor
 
 import blocks
 import plait
-from plait.backends.assemble import Assembler, schedule_for
+from phases_of import phased
+from plait.backends.assemble import schedule_for
 from plait.backends.compiled import Compiled, Prepared
 from plait.backends.executable import Call, Executable
-from plait.backends.precision import uniform
 from plait.compiler.gradient.derive import gradient
 from plait.compiler.kernels.check_kernel import check_kernel
 from plait.compiler.kernels.kernel import Kernel, Load, Statement
 from plait.compiler.kernels.phases import Part, Phased, check_phases
-from plait.compiler.schedules.phasing import Phasing
-from plait.compiler.schedules.target import AVX2
 from plait.dsl.build import size
 from plait.dsl.errors import CompilerFault
-from plait.dsl.program import Axis, Program
+from plait.dsl.program import Program
 from plait.dsl.size_forms import evaluate_size
 from precisions import program
 
@@ -39,6 +37,11 @@ CROSSED = """mixer crossed(x[b, h, c]) -> y[b, h, c]:
   y = x * (m[b: size(b) - 1 - b])
 """
 
+BOTH = """mixer both(x[b, h, c]) -> y[b, h, c]:
+  m = sum[h, c](x * x)
+  y = x * m + m[b: size(b) - 1 - b]
+"""
+
 BATCHED = """mixer batched(x[b, h, c]) -> y[b, h, c]:
   m = sum[b, h, c](x * x)
   y = x * m
@@ -49,16 +52,6 @@ BESIDE = """mixer beside(x[b, c=5, h, w]) -> y[b, c, h, w]:
   total = sum[h, w](x * x)
   y = x * (sum[c](most) * total + sum[c](total * most))
 """
-
-
-def phased(made: Program, together: bool = True) -> Phasing:
-    """What is launched at once, on a machine with AVX2."""
-    axes = {axis for d in made.declarations for axis in d.leaf.over if axis.size is None}
-    sizes: Mapping[Axis, int] = {axis: dict(made.fixed).get(axis, 7) for axis in axes}
-    types = uniform(made, torch.float32)
-    schedule = replace(schedule_for("cpp", AVX2, types), phases=together)
-    assembler = Assembler(made, "cpp", types, AVX2, schedule)
-    return assembler.phasing(assembler.written(sizes))
 
 
 def group(text: str) -> Phased:
@@ -86,7 +79,7 @@ def test_kernels_that_wait_for_nothing_share_a_phase() -> None:
     assert [len(phase) for phase in group(BESIDE).phases] == [2, 2, 1]
 
 
-@pytest.mark.parametrize("text", [CROSSED, BATCHED])
+@pytest.mark.parametrize("text", [CROSSED, BOTH, BATCHED])
 def test_what_other_images_made_is_no_phase(text: str) -> None:
     """Another image may not have come as far, or all images are needed."""
     found = phased(program(text))
@@ -264,7 +257,14 @@ def test_explain_says_why_a_kernel_stands_alone(monkeypatch: pytest.MonkeyPatch)
     made = plait.compile(plait.parse(BATCHED), backend="cpp")
     text = " ".join(str(made.explain({"x": (6, 40, 5)})).split())
     assert "batched: 2 kernels" in text
-    assert "apart a kernel of its own: the kernel before it has no image of its own for it" in text
+    assert "apart the kernel before it has no image of its own for it: what is read is made of all" in text
+
+
+def test_explain_says_why_a_gpu_launches_each_phase() -> None:
+    made = plait.compile(plait.parse(NORM), backend="triton")
+    text = " ".join(str(made.explain({"x": (6, 40, 5)})).split())
+    assert "norm: 3 kernels" in text
+    assert "launched by itself: blocks of one launch do not wait for each other" in text
 
 
 def test_traffic_counts_what_a_cache_keeps_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,8 +10,10 @@ where `numbers` are the kernel's sizes and then, for each buffer, one stride a d
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
-from ...compiler.kernels.kernel import Buffer, Dot, Grid, Kernel, Let, Stream, StreamAxis
+from ...compiler.kernels.flat import Flat, flattened
+from ...compiler.kernels.kernel import Buffer, Dot, Grid, Kernel, Let, Operand, Stream, StreamAxis
 from ...compiler.kernels.phases import Phased, kernels_of
 from ...compiler.meaning.partial import NO_INTEGER
 from ...compiler.schedules.target import CpuTarget
@@ -77,13 +79,29 @@ class Printer(Scalars):
         return "\n".join([*lines, ""])
 
     def work(self) -> str:
-        """What a thread does, in the kernel's own namespace. It is called, never inlined, so that the arrays of
-        phases lie in one place of the stack."""
+        """What a thread does, in the kernel's own namespace: with two lane axes as one where all tensors hold them
+        so."""
+        name, flat = mangle(self.kernel.name), flattened(self.kernel)
+        if flat is None:
+            return self._work(f"of_{name}")
+        lines = [
+            self._work(f"rows_of_{name}"),
+            Printer(flat.kernel, self.target, replace(self.place, flat=flat))._work(f"flat_of_{name}"),
+            f"namespace of_{name} {{",
+            "static void work(void *given) {",
+            "  const long *numbers = ((job *)given)->numbers;",
+            f"  if ({self._lies_flat(flat)}) flat_of_{name}::work(given); else rows_of_{name}::work(given);",
+            "}",
+            "}",
+        ]
+        return "\n".join(lines)
+
+    def _work(self, namespace: str) -> str:
+        """It is called, never inlined, so that the arrays of phases lie in one place of the stack."""
         self.find_contracted()
         self._tiles()
-        name = mangle(self.kernel.name)
         lines = [
-            f"namespace of_{name} {{",
+            f"namespace {namespace} {{",
             f"constexpr int VECTORS = {self.vectors}, WIDTH = VECTORS * LANES;",
             "APART void work(void *given) {",
             *self._numbers(),
@@ -96,20 +114,50 @@ class Printer(Scalars):
         ]
         return "\n".join(lines)
 
+    # --- numbers
+
     def _numbers(self) -> list[str]:
         lines = ["  job *shared = (job *)given;", "  const long *numbers = shared->numbers;"]
-        for i, size in enumerate(self.kernel.sizes):
-            lines.append(f"  const long {mangle(size)} = numbers[{self.place.sizes + i}];")
-        at = len(self.kernel.sizes) if self.place.strides is None else self.place.strides
+        lines += [f"  const long {mangle(size)} = {self._given_size(size)};" for size in self.kernel.sizes]
+        flat = self.place.flat
         for i, buffer in enumerate(self.kernel.buffers):
             held = ("const " if buffer.role == "in" else "") + self._held(buffer)
-            lines.append(
-                f"  {held} *__restrict {mangle(buffer.name)} = ({held} *)shared->buffers[{self.place.buffers + i}];"
-            )
+            source = f"({held} *)shared->buffers[{self.place.buffers + i}]"
+            lines.append(f"  {held} *__restrict {mangle(buffer.name)} = {source};")
+            joined = buffer.rank if flat is None else flat.dims.get(buffer.name, buffer.rank)
             for dim in range(buffer.rank):
-                lines.append(f"  const long {mangle(buffer.name)}_s{dim} = numbers[{at}];")
-                at += 1
+                stride = self._given_stride(i, dim + (dim >= joined))
+                lines.append(f"  const long {mangle(buffer.name)}_s{dim} = {stride};")
         return lines
+
+    def _given_size(self, size: Operand) -> str:
+        """A size of the kernel among the numbers of the launch."""
+        flat = self.place.flat
+        if flat is not None and size == flat.size:
+            return " * ".join(self._given_size(each) for each in flat.sizes)
+        if not isinstance(size, str):
+            return f"{size}L"
+        return f"numbers[{self.place.sizes + self.kernel.sizes.index(size)}]"
+
+    def _given_stride(self, buffer: int, dim: int) -> str:
+        """A stride of the kernel that was launched."""
+        flat = self.place.flat
+        joined = {} if flat is None else flat.dims
+        at = self.place.strides
+        if at is None:
+            at = self.place.sizes + len(self.kernel.sizes) - (flat is not None)
+        at += sum(each.rank + (each.name in joined) for each in self.kernel.buffers[:buffer])
+        return f"numbers[{at + dim}]"
+
+    def _lies_flat(self, flat: Flat) -> str:
+        """Whether the last of two lane axes begins where the row before ends, in every tensor."""
+        outer, inner = (self._given_size(each) for each in flat.sizes)
+        tests = [f"{outer} * {inner} <= MOST_FLAT"]
+        for i, buffer in enumerate(self.kernel.buffers):
+            if buffer.name in flat.dims:
+                dim = flat.dims[buffer.name]
+                tests.append(f"{self._given_stride(i, dim)} == {inner} * {self._given_stride(i, dim + 1)}")
+        return " && ".join(tests)
 
     def _held(self, buffer: Buffer) -> str:
         """The type of a buffer's memory."""

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from ...compiler.kernels.flat import Flat
 from ...compiler.kernels.kernel import Carry, Kernel, Let, Load, Operand, Store, Take
 from ...compiler.schedules.target import CpuTarget
 from ...dsl.errors import CompilerFault
@@ -37,12 +38,13 @@ class GroupState:
 @dataclass(frozen=True, slots=True)
 class Place:
     """Where a kernel stands in a launch: its first buffer, number and stride there, and the axes of the image
-    by which it is a phase."""
+    by which it is a phase. `flat`: it has one lane axis for two of the kernel that was launched."""
 
     buffers: int = 0
     sizes: int = 0
     strides: int | None = None
     image: tuple[str, ...] = ()
+    flat: Flat | None = None
 
 
 @dataclass(slots=True)

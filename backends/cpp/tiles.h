@@ -230,4 +230,5 @@ template <int N, class V, class T, class F, class G> INLINE T across(const V (&v
   for (int i = 0; i < LANES; i++) start = join_numbers(start, T(all_of[i]));
   return start;
 }
+constexpr long MOST_FLAT = 1L << (sizeof(inum) == 4 ? 30 : 60);   // two lane axes are one while a lane holds its coordinate
 constexpr inum LOWEST = sizeof(inum) == 4 ? inum(INT_MIN) : inum(LONG_MIN), HIGHEST = sizeof(inum) == 4 ? inum(INT_MAX) : inum(LONG_MAX);

@@ -196,8 +196,8 @@ def _wrong_image(part: Part, group: Phased) -> str:
     grid = {axis.name for axis in part.kernel.grid}
     if not part.image or len(set(part.image)) != len(part.image) or not set(part.image) <= grid:
         return f"`{name}` has no image: {part.image} are no axes of its grid"
-    if any(part.grid(axis).low != 0 for axis in part.image):
-        return f"the image of `{name}` does not begin at 0"
+    if any(part.grid(axis).low != 0 or part.grid(axis).ragged for axis in part.image):
+        return f"the image of `{name}` does not begin at 0, or is ragged"
     if tuple(part.reach(axis) for axis in part.image) != group.extents:
         return f"`{name}` has other images than the first kernel of its group"
     if any(None in image_dims(part, tensor) for tensor in made_by(part.written)):

@@ -69,7 +69,7 @@ class Together:
     def apart(self, name: str) -> Iterator[str]:
         """Why a kernel is no phase of the one before it."""
         if self.phasing is not None and name in self.phasing.apart:
-            yield f"a kernel of its own: {self.phasing.apart[name]}"
+            yield self.phasing.apart[name]
 
     def total(self, notes: Sequence[Note], sizes: Sizes | None, machine: Machine | None) -> tuple[int, float]:
         """The bytes between memory and all kernels at least, and the least time: what phases find in a cache does

@@ -38,6 +38,13 @@ Unit = Written | Phased
 WIDTHS = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2, "int": 8, "bool": 1}
 
 
+LAUNCHED_APART = (
+    "a phase of what is before it, launched by itself: blocks of one launch do not wait for each other, and one "
+    "block that took an image through all phases alone would leave the rest of the machine idle"
+)
+"""Why a GPU, to which images are too few and too large for a block each, has a launch a phase."""
+
+
 @dataclass(frozen=True, slots=True)
 class Phasing:
     """The units of a program in their order, by the names of their results; `apart` says of a kernel why it
@@ -60,17 +67,20 @@ def phasing(plan: Plan, written: Mapping[str, Written], name: str, together: boo
     apart: dict[str, str] = {}
     at = 0
     while at < len(results):
-        run = _run(results[at:], written)[: None if together else 1]
+        run = _run(results[at:], written)
         most = next((n for n in range(len(run), 1, -1) if grouped(run[:n], "", plan.stored)), 1)
         names = tuple(results[at : at + most])
-        if most > 1:
+        if not together:
+            units += [((name,), written.get(name)) for name in names]
+            apart |= dict.fromkeys(names[1:], LAUNCHED_APART)
+        elif most > 1:
             whole = most == len(results)
             found = grouped(run[:most], name if whole else f"{run[most - 1].kernel.name}_phases", plan.stored)
             assert found is not None
             units.append((names, found))
         else:
             units.append((names, written.get(names[0])))
-        if most < len(run):
+        if together and most < len(run):
             apart[results[at + most]] = why_apart(run[most - 1], run[most])
         at += most
     return Phasing(tuple(units), apart)
@@ -187,7 +197,7 @@ def _fits(run: Sequence[Written], names: tuple[str, ...]) -> bool:
         for each, name in zip(run, names, strict=True)
     ]
     reach = [number_of(each, axis.size) for each, axis in zip(run, grids, strict=True)]
-    if any(axis.low != 0 for axis in grids) or any(each != reach[0] for each in reach):
+    if any(axis.low != 0 or axis.ragged for axis in grids) or any(each != reach[0] for each in reach):
         return False
     if not isinstance(reach[0], Form) or grids[0].tile > 1 or grids[-1].tile > 1:
         return False

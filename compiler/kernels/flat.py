@@ -1,0 +1,215 @@
+"""A kernel with one lane axis in place of two, for tensors in which the two lie as one.
+
+Lanes along an image are short runs of several of its rows, and a run that ends with a row leaves lanes empty. Where all
+tensors hold the rows one behind the other, entry (h, w) is entry h * W + w of one axis, and the same statements over
+that axis need no row: tiles are whole but for the last one. Which kernel runs is decided at the call, by strides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from .kernel import (
+    Buffer,
+    Fold,
+    Grid,
+    Kernel,
+    Let,
+    Load,
+    Operand,
+    Statement,
+    Store,
+    Stream,
+    StreamAxis,
+    Take,
+    defined,
+    operands,
+)
+from .phases import statements_of
+
+
+@dataclass(frozen=True, slots=True)
+class Flat:
+    """`kernel` runs over `size`, its last size, which is the product of `sizes`, where in each buffer of `dims` the
+    stride of that dimension is the size of the next one times its stride; it has the next one's stride."""
+
+    kernel: Kernel
+    size: str
+    sizes: tuple[Operand, Operand]
+    dims: Mapping[str, int]
+
+
+def flattened(kernel: Kernel) -> Flat | None:
+    """The kernel with its two lane axes as one; None where it has others, or where something hangs on one of
+    them."""
+    if len(kernel.lanes) != 2:
+        return None
+    outer, inner = kernel.lanes
+    found = [axis for axis in _lane_axes(kernel) if axis.name in kernel.lanes]
+    if len(found) != 2 or any(axis.low != 0 for axis in found):
+        return None
+    if any(isinstance(axis, Grid) and axis.ragged for axis in found):
+        return None
+    sizes = (_extent(found[0]), _extent(found[1]))
+    if any(isinstance(size, str) and size not in kernel.sizes for size in sizes):
+        return None
+    flat = Flattening(kernel, outer, inner, f"{outer}_{inner}")
+    return flat.made(sizes) if found[0].name == outer and flat.fits() else None
+
+
+def _lane_axes(kernel: Kernel) -> tuple[Grid | StreamAxis, ...]:
+    """The axes of the grid, or those of the stream that has the lanes, whose last two they are."""
+    if set(kernel.lanes) <= {axis.name for axis in kernel.grid}:
+        return kernel.grid
+    streams = (each for each in kernel.body if isinstance(each, Stream))
+    return next(
+        (each.axes for each in streams if tuple(axis.name for axis in each.axes[-2:]) == kernel.lanes), ()
+    )
+
+
+@dataclass(slots=True)
+class Flattening:
+    """`dims` are the dimensions of buffers in which the outer axis lies, the inner one in the next."""
+
+    kernel: Kernel
+    outer: str
+    inner: str
+    name: str
+    dims: dict[str, int] = field(default_factory=dict[str, int])
+    others: set[str] = field(default_factory=set[str])
+    """Buffers whose indices have nothing to do with the lanes."""
+
+    def fits(self) -> bool:
+        """Whether nothing hangs on one of the two axes alone."""
+        if {self.name, f"{self.name}_size"} & self._names():
+            return False
+        return self._all(self.kernel.body) and bool(self.dims) and not self.others & set(self.dims)
+
+    def _names(self) -> set[str]:
+        kernel = self.kernel
+        names = {*kernel.sizes, *(axis.name for axis in (*kernel.grid, *kernel.locals))}
+        for each in statements_of(kernel.body):
+            names |= {axis.name for axis in each.axes} if isinstance(each, Stream) else set()
+            names |= set(defined(each))
+        return names
+
+    def _all(self, body: tuple[Statement, ...]) -> bool:
+        return all(self._fits(each) for each in body)
+
+    def _fits(self, statement: Statement) -> bool:
+        own = {f"{axis}{part}" for axis in (self.outer, self.inner) for part in ("", ".first", ".last")}
+        match statement:
+            case Load(buffer=buffer, index=index, mask=mask, axes=axes):
+                return mask not in own and self._both(axes) and self._indexed(buffer, index)
+            case Store(buffer=buffer, index=index, value=value, mask=mask):
+                return not own & {str(value), str(mask)} and self._indexed(buffer, index)
+            case Fold(over=over, axes=axes):
+                return not own & set(map(str, operands(statement))) and self._both(over) and self._both(axes)
+            case Let(kind=kind, axes=axes):
+                alone = kind == "bool" and statement.op == "and"
+                return not own & set(map(str, statement.args)) and (alone or self._both(axes))
+            case Stream(body=body, carries=carries):
+                bounds = {str(each) for axis in statement.axes for each in (axis.low, axis.stop)}
+                return not own & bounds and all(self._both(c.axes) for c in carries) and self._all(body)
+            case _:  # products and windows have tiles that are seldom cut short, and take long to build
+                return False
+
+    def _both(self, axes: tuple[str, ...]) -> bool:
+        return (self.outer in axes) is (self.inner in axes)
+
+    def _indexed(self, buffer: str, index: tuple[Operand, ...]) -> bool:
+        """Whether an index has both axes as they are, side by side, or nothing to do with them."""
+        if self._made_of_lanes(index):
+            return False
+        at = next((i for i in range(len(index)) if index[i : i + 2] == (self.outer, self.inner)), None)
+        rest = index if at is None else (*index[:at], *index[at + 2 :])
+        if self.outer in rest or self.inner in rest:
+            return False
+        if at is None:
+            self.others.add(buffer)
+        return at is None or self.dims.setdefault(buffer, at) == at
+
+    def _made_of_lanes(self, index: tuple[Operand, ...]) -> bool:
+        """Whether an index is computed from lanes, or is where they begin or end."""
+        own = {f"{axis}{part}" for axis in (self.outer, self.inner) for part in (".first", ".last")}
+        values = (
+            each for each in statements_of(self.kernel.body) if isinstance(each, Let | Load | Take | Fold)
+        )
+        wide = {each.name for each in values if {self.outer, self.inner} & set(each.axes)}
+        return bool((own | wide) & set(map(str, index)))
+
+    # --- the other kernel
+
+    def made(self, sizes: tuple[Operand, Operand]) -> Flat:
+        kernel, size = self.kernel, f"{self.name}_size"
+        flat = replace(
+            kernel,
+            sizes=(*kernel.sizes, size),
+            buffers=tuple(self._buffer(each) for each in kernel.buffers),
+            grid=tuple(self._grid(axis, size) for axis in kernel.grid if axis.name != self.inner),
+            lanes=(self.name,),
+            body=self._body(kernel.body, size),
+        )
+        return Flat(flat, size, sizes, self.dims)
+
+    def _buffer(self, buffer: Buffer) -> Buffer:
+        return replace(buffer, rank=buffer.rank - 1) if buffer.name in self.dims else buffer
+
+    def _grid(self, axis: Grid, size: str) -> Grid:
+        if axis.name != self.outer:
+            return axis
+        inner = next(each for each in self.kernel.grid if each.name == self.inner)
+        return Grid(self.name, 0, size, axis.tile * inner.tile)
+
+    def _body(self, body: tuple[Statement, ...], size: str) -> tuple[Statement, ...]:
+        return tuple(self._statement(each, size) for each in body)
+
+    def _statement(self, statement: Statement, size: str) -> Statement:
+        match statement:
+            case Let():
+                args = tuple(map(self._operand, statement.args))
+                return replace(statement, args=args, axes=self._axes(statement.axes))
+            case Load():
+                index, mask = self._index(statement), self._operand(statement.mask)
+                return replace(statement, index=index, mask=mask, axes=self._axes(statement.axes))
+            case Store():
+                mask = self._operand(statement.mask)
+                return replace(statement, index=self._index(statement), mask=mask)
+            case Fold():
+                over, mask = self._axes(statement.over), self._operand(statement.mask)
+                value = self._operand(statement.value)
+                return replace(statement, value=value, over=over, mask=mask, axes=self._axes(statement.axes))
+            case Stream():
+                carries = tuple(replace(each, axes=self._axes(each.axes)) for each in statement.carries)
+                return replace(
+                    statement,
+                    axes=self._streamed(statement.axes, size),
+                    carries=carries,
+                    body=self._body(statement.body, size),
+                    visible=self._operand(statement.visible),
+                )
+            case _:
+                return statement
+
+    def _streamed(self, axes: tuple[StreamAxis, ...], size: str) -> tuple[StreamAxis, ...]:
+        if self.outer not in (axis.name for axis in axes):
+            return axes
+        *before, outer, inner = axes
+        return (*before, StreamAxis(self.name, 0, size, outer.step * inner.step))
+
+    def _index(self, statement: Load | Store) -> tuple[Operand, ...]:
+        names = {self.outer: self.name}
+        return tuple(names.get(str(item), item) for item in statement.index if item != self.inner)
+
+    def _operand(self, item: Operand) -> Operand:
+        valid = (f"{self.outer}.valid", f"{self.inner}.valid")
+        return f"{self.name}.valid" if item in valid else item
+
+    def _axes(self, axes: tuple[str, ...]) -> tuple[str, ...]:
+        own = (self.outer, self.inner)
+        return tuple(dict.fromkeys(self.name if axis in own else axis for axis in axes))
+
+
+def _extent(axis: Grid | StreamAxis) -> Operand:
+    return axis.size if isinstance(axis, Grid) else axis.stop
