@@ -208,7 +208,9 @@ class Assembler:
                 steps.append(self._reference(groups[names[0]], stored))
             else:
                 steps.append(self._call(next(built), unit, stored))
-        return Executable(tuple(self._slots()), tuple(steps), self.results(), tuple(sizes), self._cuts())
+        slots = tuple(self._slots())
+        ordered = late(steps, frozenset(slot.name for slot in slots if slot.given))
+        return Executable(slots, tuple(ordered), self.results(), tuple(sizes), self._cuts())
 
     def phasing(self, written: Mapping[str, Written]) -> Phasing:
         """What is launched at once: the phases of a kernel where the machine runs them so."""
@@ -317,6 +319,20 @@ class Assembler:
             if result.presence:
                 slots.append(Slot(f"{result.name}?", "bool", shape, plain, False, own))
         return slots
+
+
+def late(steps: Sequence[Call | Reference], given: frozenset[str]) -> Sequence[Call | Reference]:
+    """Kernels that read what is given alone, just before the first reader of what they make: until then it needs
+    no room."""
+    found = [step for step in steps if isinstance(step, Call)]
+    if len(found) < len(steps):
+        return steps
+    for at in reversed(range(len(found))):
+        made = set(found[at].tensors) - given
+        readers = [i for i in range(at + 1, len(found)) if made & {*found[i].tensors}]
+        if readers and not any(made & {*step.tensors} for step in found[:at]):
+            found.insert(readers[0] - 1, found.pop(at))
+    return found
 
 
 def _result(name: str, stored: Stored, items: tuple[Item, ...], real: torch.dtype) -> Result:

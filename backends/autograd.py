@@ -21,17 +21,16 @@ from torch.nn import Parameter
 from ..compiler.meaning.storage import results
 from ..dsl.canonical import canonical
 from ..dsl.ops import SMOOTH
-from ..dsl.program import BATCH, Coordinate, Place, Program, Reduce, Size, children
-from ..dsl.size_forms import program_axes
+from ..dsl.program import Form, Program
 from . import derivatives
 from .cache import COMPILING
 from .compiled import Compiled
 from .precision import NARROW, Like
 from .registry import DEVICES, Dims, Run, Tensors, operator, untraced
-from .shapes import Fakes
+from .shapes import Fakes, batches
 
 if TYPE_CHECKING:
-    from ..compiler.gradient.residuals import Kept
+    from ..compiler.gradient.residuals import Kept, Sums
 
 PLAIN = (Tensor, Parameter)
 """Tensors with memory of their own. Any other class (FakeTensor, DTensor ...) has its own idea of a call,
@@ -70,6 +69,7 @@ class Differentiable:
     operator: Any = field(init=False, default=None, repr=False)
     _derived: dict[object, tuple[Differentiable, tuple[str, ...]]] = field(init=False, repr=False)
     _twins: dict[object, Differentiable] = field(init=False, repr=False)
+    _sums: Sums | None = field(init=False, default=None, repr=False)
     _fakes: Fakes | None = field(init=False, default=None, repr=False)
 
     def __post_init__(self) -> None:
@@ -131,19 +131,30 @@ class Differentiable:
         wrt = tuple(name for name, each in zip(self.names, tensors, strict=True) if each.requires_grad)
         if not wrt or own.derived or own.recompute == "all":
             return self
-        key = wrt if own.recompute == "none" else None, any(each.dtype in NARROW for each in tensors)
+        rounded = any(each.dtype in NARROW for each in tensors)
+        key = wrt if own.recompute == "none" else None, rounded, self._too_large(tensors)
         if key not in self._twins:
             with COMPILING:
                 if key not in self._twins:
-                    self._twins[key] = self._twin(wrt, key[1])
+                    self._twins[key] = self._twin(wrt, rounded, key[2])
         return self._twins[key]
 
-    def _twin(self, wrt: Sequence[str], rounded: bool) -> Differentiable:
+    def _too_large(self, tensors: Sequence[Tensor]) -> frozenset[Form]:
+        """What `recompute="auto"` does not keep at these sizes."""
+        own = self.compiled
+        if own.recompute != "auto":
+            return frozenset()
+        if self._sums is None:
+            self._sums = derivatives().Sums(own.program)
+        shapes = tuple(tensor.shape for tensor in tensors)
+        return self._sums.too_large(shapes, lambda: own.bind(dict(zip(self.names, tensors, strict=True))))
+
+    def _twin(self, wrt: Sequence[str], rounded: bool, without: frozenset[Form]) -> Differentiable:
         own, programs = self.compiled, derivatives()
         reverse = None
         if own.recompute == "none":
             reverse = programs.gradient(programs.apart(replace(own.program, updates=())), wrt)
-        program, kept = programs.keep(own.program, own.recompute, reverse, rounded=rounded)
+        program, kept = programs.keep(own.program, own.recompute, reverse, rounded=rounded, without=without)
         if not kept:
             return self
         added = tuple(each.result for each in kept if each.added)
@@ -249,7 +260,7 @@ class Differentiable:
     def mapped(self, run: Run, count: int, dims: Dims, tensors: Sequence[Tensor]) -> tuple[Tensors, Dims]:
         """`run` for each of `count` entries along `dims`: in one call where the mapped dimension can
         be one more of `...`, else one after another. The results, and where the entries lie."""
-        places = _batches(self.compiled.program)
+        places = batches(self.compiled.program)
         mapped = [name for name, dim in zip(self.names, dims, strict=True) if dim is not None]
         if places is None or any(name not in places for name in mapped):
             return self._one_by_one(run, count, dims, tensors)
@@ -306,29 +317,6 @@ def _watched(tensors: Sequence[Tensor]) -> bool:
 
 def _memory(tensor: Tensor) -> int:
     return tensor.untyped_storage()._cdata
-
-
-def _batches(program: Program) -> dict[str, int] | None:
-    """The dimension of `...` in each tensor and result that has it; None for a program whose results do
-    not simply follow the batch: one that sums over it, counts it, or gives something without it."""
-    if any(BATCH not in output.value.axes for output in program.outputs) or program.updates:
-        return None
-    for form in program.forms:
-        match form:
-            case Size(axis=axis) | Coordinate(axis=axis) if axis == BATCH:
-                return None
-            case Reduce(pieces=pieces) if any(BATCH in piece.axes for piece in pieces):
-                return None
-            case Place() if BATCH not in form.axes and any(BATCH in each.axes for each in children(form)):
-                return None
-            case _:
-                pass
-    counted = (end for axis in program_axes(program) for end in (axis.lo, axis.size) if end is not None)
-    if any(isinstance(end, Size) and end.axis == BATCH for end in counted):
-        return None
-    layouts = [(each.leaf.name, each.items) for each in program.declarations]
-    layouts += [(each.name, each.items) for each in program.outputs]
-    return {name: items.index((BATCH,)) for name, items in layouts if (BATCH,) in items}
 
 
 # --- autograd

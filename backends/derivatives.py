@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..compiler.gradient.derive import gradient as gradient
+from ..compiler.gradient.residuals import Sums as Sums
 from ..compiler.gradient.residuals import from_kept as from_kept
 from ..compiler.gradient.residuals import keep as keep
 from ..compiler.gradient.tangent import added as added

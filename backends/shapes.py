@@ -17,8 +17,8 @@ from ..dsl.build import size
 from ..dsl.errors import PlaitError
 from ..dsl.ops import Kind
 from ..dsl.position import place_of_call
-from ..dsl.program import BATCH, Axis, Item, Program
-from ..dsl.size_forms import Sizes, Tape, record
+from ..dsl.program import BATCH, Axis, Coordinate, Item, Place, Program, Reduce, Size, children
+from ..dsl.size_forms import Sizes, Tape, program_axes, record
 from ..dsl.sizes import Binder
 from .precision import Like, dtype_of, promoted, reals, result_reals
 
@@ -137,3 +137,26 @@ class Fakes:
         return tuple(
             first.new_empty(shape, dtype=dtype_of(kind, made[key])) for shape, (key, kind) in laid_out
         )
+
+
+def batches(program: Program) -> dict[str, int] | None:
+    """The dimension of `...` in each tensor and result that has it; None for a program whose results do
+    not simply follow the batch: one that sums over it, counts it, or gives something without it."""
+    if any(BATCH not in output.value.axes for output in program.outputs) or program.updates:
+        return None
+    for form in program.forms:
+        match form:
+            case Size(axis=axis) | Coordinate(axis=axis) if axis == BATCH:
+                return None
+            case Reduce(pieces=pieces) if any(BATCH in piece.axes for piece in pieces):
+                return None
+            case Place() if BATCH not in form.axes and any(BATCH in each.axes for each in children(form)):
+                return None
+            case _:
+                pass
+    counted = (end for axis in program_axes(program) for end in (axis.lo, axis.size) if end is not None)
+    if any(isinstance(end, Size) and end.axis == BATCH for end in counted):
+        return None
+    layouts = [(each.leaf.name, each.items) for each in program.declarations]
+    layouts += [(each.name, each.items) for each in program.outputs]
+    return {name: items.index((BATCH,)) for name, items in layouts if (BATCH,) in items}

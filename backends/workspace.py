@@ -195,6 +195,7 @@ class Workspace:
                 step.built([here[name] for name in step.tensors], numbers)
                 for name in further.intersection(step.tensors):
                     sums[name].add_(here[name])
+                    further.discard(name)
 
     # --- choosing
 

@@ -51,7 +51,7 @@ LAYERS: tuple[tuple[str, str], ...] = (
     # what is computed in another order, or elsewhere
     ("compiler.algorithms", "algorithms split order taps merge hoist deploy"),
     # derivatives, and what the forward call keeps for them
-    ("compiler.gradient", "gradient derive_rules indices reflections gather derive tangent residuals"),
+    ("compiler.gradient", "gradient derive_rules indices reflections skewed gather derive tangent residuals"),
     # the second waist, and what makes one
     ("compiler.kernels", "kernels kernel check_kernel kernel_builder written phases flat prune"),
     ("compiler.schedules", "schedules reductions lower loops schedule reach stream_bounds key_stream"),

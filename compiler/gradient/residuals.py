@@ -1,6 +1,7 @@
 """What a call keeps for its gradient, and the gradient in terms of that.
 
-    auto    what streaming kernels give anyway: their results, and the log-sum-exp of their scores
+    auto    what streaming kernels give anyway: their results, and the log-sum-exp of their scores; but no sum that
+            is larger than half of what the program is given and gives
     none    beside that, every reduction of the program that the gradient reads (scores too)
     all     nothing: the gradient computes all from the inputs again
 
@@ -17,8 +18,9 @@ second derivatives start from the gradient of the inputs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from math import prod
 from typing import Literal
 
 from ...dsl.build import present
@@ -40,12 +42,16 @@ from ...dsl.program import (
 from ..fusion.attention_family import Attention, match_attention
 from ..fusion.contraction import factors_of
 from ..fusion.sum_family import StreamedSum, match_sum
+from ..meaning.partial import Sizes, box
 from ..rewrites.conditions import Conditions, optional_leaves
 from ..rewrites.rewrite import substitute
 from ..rewrites.simplify import Rewriter, rewrite_program, simplify_form
 from ..rewrites.total import Totality
 
 Recompute = Literal["auto", "all", "none"]
+
+MOST_KNOWN = 4096
+"""How many shapes of call are remembered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,16 +74,22 @@ class Kept:
 
 
 def keep(
-    program: Program, recompute: Recompute, reverse: Program | None = None, *, rounded: bool = False
+    program: Program,
+    recompute: Recompute,
+    reverse: Program | None = None,
+    *,
+    rounded: bool = False,
+    without: frozenset[Form] = frozenset(),
 ) -> tuple[Program, tuple[Kept, ...]]:
-    """The program with a result for each value that is kept, and these. `reverse` is its gradient, which
-    `recompute="none"` asks what it reads. Where the results of the program are `rounded` to 16 bits, what is
-    kept is not one of them: differences of what was rounded would lose the gradient."""
+    """The program with a result for each value that is kept, and these; `without` those that are `too_large`.
+    `reverse` is its gradient, which `recompute="none"` asks what it reads. Where the results of the program are
+    `rounded` to 16 bits, what is kept is not one of them: differences of what was rounded would lose the gradient."""
     if recompute == "all":
         return program, ()
     total = Totality(program)
     keeper = Keeper(program, rounded)
-    wanted = dict.fromkeys(form for form in _streamed(program) if total.of(form) or keeper.may_lack(form))
+    streamed = (form for form in _streamed(program) if form not in without)
+    wanted = dict.fromkeys(form for form in streamed if total.of(form) or keeper.may_lack(form))
     if recompute == "none" and reverse is not None:
         read = {form for form in reverse.forms if isinstance(form, Reduce) and _varies(form)}
         wanted |= dict.fromkeys(form for form in program.forms if form in read and total.of(form))
@@ -86,6 +98,31 @@ def keep(
     if not keeper.added:
         return program, tuple(keeper.kept)
     return replace(program, outputs=(*program.outputs, *keeper.added)), tuple(keeper.kept)
+
+
+class Sums:
+    """The sums of streams of a program, neither results nor part of a softmax: kept where they are small."""
+
+    def __init__(self, program: Program) -> None:
+        self.over = [each.leaf.over for each in program.declarations] + [form.axes for form in program.roots]
+        roots = set(program.roots)
+        real = (form for form in program.forms if form.kind == "real" and isinstance(form, Reduce | Map))
+        sums = (form for form in real if form not in roots and isinstance(match_sum(form), StreamedSum))
+        self.forms = tuple(form for form in sums if not isinstance(match_attention(form), Attention))
+        self.known: dict[object, frozenset[Form]] = {}
+
+    def too_large(self, shapes: Hashable, sizes: Callable[[], Sizes]) -> frozenset[Form]:
+        """Those of more entries than half of all inputs and results together, in a call of these shapes."""
+        if not self.forms:
+            return frozenset()
+        if shapes not in self.known:
+            found = sizes()
+            whole = sum(prod(box(axes, found)) for axes in self.over)
+            large = (form for form in self.forms if prod(box(form.axes, found)) * 2 > whole)
+            if len(self.known) >= MOST_KNOWN:
+                self.known.clear()
+            self.known[shapes] = frozenset(large)
+        return self.known[shapes]
 
 
 class Keeper:
