@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 import plait
+from agreement import agree_gradients, beside
 from plait.backends.compiled import Compiled
 from plait.compiler.algorithms.hoist import hoist
 from plait.compiler.meaning.interpret import interpret
@@ -25,6 +26,7 @@ mixer standard(x[b, t, c]) -> y[b, t, o]:
   z = (w - m) / sqrt(mean[c]((w - m)**2) + 1e-5)
   y = sum[c](z * x) + bias
 """
+PROGRAM = plait.parse(STANDARD).program()
 MANY = """
 mixer many(x[b, t, c], table[t]) -> y[b, t, c], n[b]:
   near d: 1
@@ -53,13 +55,18 @@ def in_torch(made: Any, x: Tensor) -> Tensor:
     return nn.functional.linear(x.double(), w, made.bias.double())
 
 
+def is_that_of(made: Any, x: Tensor, *found: Tensor) -> None:
+    """Each of these results is what torch makes of the weights of a module as they are now."""
+    tensors = {"x": x, "w": made.w.detach(), "bias": made.bias.detach()}
+    for each in found:
+        beside({"y": each}, {"y": in_torch(made, x)}, PROGRAM, tensors)
+
+
 def right(made: Any, x: Tensor) -> None:
     """Without gradients, where it is cached, and with them, where it is not."""
-    wanted = in_torch(made, x)
     with torch.no_grad():
-        for _ in range(2):
-            torch.testing.assert_close(made(x).double(), wanted, rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(made(x).double(), wanted, rtol=1e-5, atol=1e-5)
+        cached = [made(x) for _ in range(2)]
+    is_that_of(made, x, *cached, made(x))
 
 
 @pytest.fixture
@@ -155,7 +162,7 @@ def test_other_tensors_for_one_call() -> None:
     found = torch.func.functional_call(made, other, (X,))
     swapped = standard()
     swapped.load_state_dict(other)
-    torch.testing.assert_close(found.double(), in_torch(swapped, X), rtol=1e-5, atol=1e-5)
+    is_that_of(swapped, X, found)
     right(made, X)
 
 
@@ -179,9 +186,10 @@ def test_gradients_reach_the_weights_after_a_call_that_remembers() -> None:
     made, x = standard().double(), X[:1, :2].double()
     with torch.no_grad():
         made(x)
-    (found,) = torch.autograd.grad(made(x).square().sum(), made.w)
-    (wanted,) = torch.autograd.grad(in_torch(made, x).square().sum(), made.w)
-    torch.testing.assert_close(found, wanted)
+    weights = torch.linspace(-1.0, 1.0, 14, dtype=torch.float64).reshape(1, 2, 7)
+    (found,) = torch.autograd.grad(made(x), made.w, weights)
+    tensors = {"x": x, "w": made.w.detach(), "bias": made.bias.detach()}
+    agree_gradients({"w": found}, PROGRAM, tensors, {"y": weights}, torch.float64)
 
 
 def test_copies_and_pickles_remember_nothing_of_each_other() -> None:
@@ -201,9 +209,7 @@ def test_threads_see_weights_as_they_are() -> None:
 
     def call(place: int) -> None:
         with torch.no_grad():
-            torch.testing.assert_close(
-                modules[place % 4](X).double(), in_torch(made, X), rtol=1e-5, atol=1e-5
-            )
+            is_that_of(made, X, modules[place % 4](X))
 
     with ThreadPoolExecutor(4) as pool:
         for _ in range(5):
@@ -217,7 +223,7 @@ def test_under_torch_compile() -> None:
     fast = torch.compile(made, backend="aot_eager", fullgraph=True)
     for _ in range(2):
         with torch.no_grad():
-            torch.testing.assert_close(fast(X).double(), in_torch(made, X), rtol=1e-5, atol=1e-5)
+            is_that_of(made, X, fast(X))
             made.w.add_(torch.randn(7, 5))
     right(made, X)
 
@@ -254,9 +260,7 @@ def test_softmaxes_functions_and_buffers_of_weights() -> None:
     shapes = {"x": (2, 6, 4), "table": (6,), "taps": (4, 3), "temperature": (), "scale": (4,)}
     tensors = {name: torch.randn(shape, generator=generator).double() for name, shape in shapes.items()}
     values = interpret(found.weights, {name: tensors[name] for name in found.reads})
-    wanted = interpret(program, tensors)
-    for name, value in interpret(found.rest, tensors | values).items():
-        torch.testing.assert_close(value, wanted[name], rtol=1e-12, atol=1e-12)
+    beside(interpret(found.rest, tensors | values), interpret(program, tensors), program, tensors)
 
 
 LEFT = {

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 import plait
+from agreement import agree_gradients, beside
 from plait.compiler.gradient.derive import gradient
 from plait.compiler.meaning.interpret import interpret
 from plait.dsl.program import Place, Program
@@ -70,28 +71,25 @@ def test_the_gradient_is_made_of_reads(name: str, taps: int) -> None:
         wanted = torch.autograd.grad(y, list(tensors.values()), g, create_graph=True)
         values = {each: tensor.detach() for each, tensor in tensors.items()} | {"cot.y": g.detach()}
         found = interpret(reverse, values)
-        for each, expected in zip(("grad.x", "grad.k"), wanted, strict=True):
-            assert torch.allclose(found[each], expected, rtol=1e-12, atol=1e-13), (each, count)
+        beside(found, dict(zip(("grad.x", "grad.k"), wanted, strict=True)), reverse, values)
         ahead = [torch.randn_like(each) for each in wanted]
         second = torch.autograd.grad(wanted, (*tensors.values(), g), ahead, materialize_grads=True)
         values |= {"cot.grad.x": ahead[0], "cot.grad.k": ahead[1]}
         found = interpret(again, values)
-        for each, expected in zip(("grad.x", "grad.k", "grad.cot.y"), second, strict=True):
-            assert torch.allclose(found[each], expected, rtol=1e-12, atol=1e-13), (each, count)
+        beside(found, dict(zip(("grad.x", "grad.k", "grad.cot.y"), second, strict=True)), again, values)
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_the_gradient_has_kernels(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Size 1, the radius and one, one more, an odd one; nothing runs as a reference operation."""
     monkeypatch.setenv("PLAIT_CXX_LEVEL", "-O1")
-    call = plait.compile(made(name, 7), backend="cpp", on_unfused="error")
+    program = made(name, 7)
+    call = plait.compile(program, backend="cpp", on_unfused="error")
     for count in (1, 2, 4, 5, 13):
         tensors = given(name, 7, count)
         wanted = CASES[name][1](*tensors.values())
         found = call(**tensors)
         g = torch.randn_like(wanted)
-        assert torch.allclose(found, wanted, rtol=1e-12, atol=1e-13)
-        pairs = zip(
-            *(torch.autograd.grad(y, list(tensors.values()), g) for y in (found, wanted)), strict=True
-        )
-        assert all(torch.allclose(a, b, rtol=1e-12, atol=1e-13) for a, b in pairs), count
+        beside({"y": found}, {"y": wanted}, program, tensors)
+        slopes = dict(zip(tensors, torch.autograd.grad(found, list(tensors.values()), g), strict=True))
+        agree_gradients(slopes, program, tensors, {"y": g}, torch.float64)
