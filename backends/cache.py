@@ -99,6 +99,16 @@ def optimisation() -> str:
     return os.environ.get("PLAIT_CXX_LEVEL", "-O3")
 
 
+def compiler_asked() -> str:
+    """The compiler that CXX names, or "" where plait looks for one."""
+    return os.environ.get("CXX", "")
+
+
+def makers() -> tuple[str, ...]:
+    """What makes kernels of a program: other makers, other kernels."""
+    return sources_digest(), machine_digest(), optimisation(), compiler_asked()
+
+
 def write_whole(path: Path, data: bytes) -> None:
     """Write a file so that nobody ever sees half of it. Raises UnwritableCache."""
     try:

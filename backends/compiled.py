@@ -32,7 +32,7 @@ from ..dsl.program import BATCH, Axis, Declaration, Program
 from ..dsl.size_forms import Sizes, axis_range, evaluate_size
 from ..dsl.sizes import Binder, expand_batch
 from . import assembler, reference
-from .cache import COMPILING, digest, machine_digest, optimisation, read_index, sources_digest, write_index
+from .cache import COMPILING, digest, makers, read_index, write_index
 from .executable import Call, Executable, Shapes, magnitude, unpack
 from .given import called, check_given, plain
 from .pages import fresh
@@ -349,7 +349,7 @@ class Compiled:
         self._text = self._text or canonical(self.program)
         most = magnitude(sizes)
         asked = (self._text, str(batch), backend, repr(types), str(most))
-        place = digest(*asked, sources_digest(), machine_digest(), optimisation())
+        place = digest(*asked, *makers())
         orders: tuple[int, ...] = ()
         shapes = self._shape(place, batch, backend, types, None)
         if shapes.costs:

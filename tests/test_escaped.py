@@ -12,7 +12,7 @@ from torch import Tensor
 
 import plait
 from agreement import agree, close, run_on
-from plait.backends import compiled as calls
+from plait.backends import cache
 from plait.backends.compiled import Compiled
 from plait.backends.cpp import build as cpp_build
 from plait.backends.executable import Call
@@ -26,7 +26,7 @@ from tiled import agrees
 DOUBLED = "mixer doubled(x[h]) -> y[h]:\n  y = x + x\n"
 
 
-@pytest.mark.parametrize("part", ["sources_digest", "machine_digest", "optimisation"])
+@pytest.mark.parametrize("part", ["sources_digest", "machine_digest", "optimisation", "compiler_asked"])
 def test_each_part_of_a_key_makes_another_entry(
     part: str, cache_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -38,7 +38,7 @@ def test_each_part_of_a_key_makes_another_entry(
 
     before = entries()
     assert entries() == before > 0
-    monkeypatch.setattr(calls, part, lambda: "another")
+    monkeypatch.setattr(cache, part, lambda: "another")
     assert entries() == 2 * before
 
 
