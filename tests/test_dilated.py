@@ -8,10 +8,15 @@ import pytest
 import torch
 
 from agreement import nearly
+from interpreting import Interpreting
+from plait.backends.compiled import BackendName, Compiled
 from plait.compiler.gradient.derive import gradient
 from plait.compiler.kernels.kernel import Kernel, Stream
 from plait.compiler.meaning.interpret import interpret
-from plait.dsl.program import Program
+from plait.compiler.report.notes import schedule
+from plait.compiler.rewrites.affine import normal
+from plait.dsl.build import apply
+from plait.dsl.program import Axis, Const, Coordinate, Map, Program
 from tiled import kernels, meant, numbers_of, read
 
 ALONG = """
@@ -39,7 +44,7 @@ STRIDED = """
 mixer f(q[t, d], k[t, d], v[t, d]) -> o[t, d]:
   like s: t
   a = sum[d](q * k[t: s])
-  o = sum[s](softmax[s | (s <= t) & ((t - s) % 4 == 0)](a) * v[t: s])
+  o = sum[s](softmax[s | (s <= t) & ((t - s) % 4 == {rest})](a) * v[t: s]) otherwise 0
 """
 
 
@@ -90,8 +95,45 @@ def test_clamped_windows_of_a_class(size: int) -> None:
     assert all(any(streams(each)) for each in found)
 
 
-@pytest.mark.parametrize("size", [1, 3, 18])
-def test_a_predicate_of_residues(size: int) -> None:
-    """Only keys of the queries' residue pass, and nothing tests it."""
-    forward, *_ = both(STRIDED, (size,))
-    assert "%" not in str(forward) and any(streams(forward))
+@pytest.mark.parametrize(("size", "rest"), [(1, 0), (3, 0), (18, 3)])
+def test_a_predicate_of_residues(size: int, rest: int) -> None:
+    """Only keys of one residue pass, and nothing tests it."""
+    forward, *_ = both(STRIDED.format(rest=rest), (size,))
+    assert " == " not in str(forward).partition("stream")[0] and any(streams(forward))
+
+
+def printed(backend: BackendName) -> tuple[torch.Tensor, torch.Tensor]:
+    """What a backend computes, and what is right."""
+    program, generator = read(PLANE), torch.Generator().manual_seed(5)
+    shapes = dict.fromkeys("qkv", (9, 7, 3)) | {"table": (3, 3)}
+    tensors = {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}
+    found = Compiled(program, backend=backend, on_unfused="quiet").run(tensors)["o"]
+    return found, interpret(program, {name: each.double() for name, each in tensors.items()})["o"]
+
+
+def test_printed_in_cpp() -> None:
+    """Classes of other lengths, and tiles without a query."""
+    nearly(*printed("cpp"))
+
+
+def test_printed_in_triton(triton: Interpreting) -> None:
+    nearly(*triton.call(printed, "triton"))
+
+
+def test_quotients_and_remainders() -> None:
+    """What is a multiple leaves both, a rest below the divisor one of them; anything else stays."""
+    h, two = Coordinate(Axis("h")), Const(2)
+    r = apply("mod", Coordinate(Axis("w")), two)
+    place = apply("add", apply("mul", two, h), r)
+    assert normal(apply("floordiv", place, two)) == h
+    assert normal(apply("mod", place, two)) == r
+    more = apply("add", place, Const(1))
+    assert normal(apply("floordiv", more, two)) == Map("floordiv", (normal(more), two))
+    whole = apply("add", apply("mul", two, apply("floordiv", h, two)), apply("mod", h, two))
+    assert normal(whole) == h
+
+
+def test_what_is_said_of_it() -> None:
+    forward, *_ = agreed(read(PLANE), dict.fromkeys("qkv", (3, 7, 3)) | {"table": (3, 3)})
+    said = "a tile at steps of 2 from h_residue and 3 from w_residue on, at which its keys are neighbours"
+    assert said in dict(schedule(forward))["schedule"]

@@ -218,6 +218,11 @@ def _grid(kernel: Kernel) -> str:
         parts.append(f"{', '.join(across)} in the lanes" if across else ALONE)
     if single:
         parts.append(f"one by one {', '.join(single)}")
+    steps = [
+        f"{each.ragged.step} from {each.ragged.residue}" for each in kernel.grid if each.ragged is not None
+    ]
+    if steps:
+        parts.append(f"a tile at steps of {' and '.join(steps)} on, at which its keys are neighbours")
     return ", ".join(parts)
 
 
