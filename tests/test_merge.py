@@ -134,8 +134,7 @@ def drawn(program: Program, dtype: torch.dtype = torch.float64) -> dict[str, Ten
 
 def alike(program: Program, made: Program) -> None:
     tensors = drawn(program)
-    for name, value in interpret(program, tensors).items():
-        torch.testing.assert_close(interpret(made, tensors)[name], value, rtol=1e-11, atol=1e-11)
+    agree(interpret(program, tensors), made, tensors, torch.float64)
 
 
 @pytest.mark.parametrize("name", ONE)
@@ -222,8 +221,7 @@ def test_drawn_stencils(text: str, extent: int) -> None:
         )
         for d in program.declarations
     }
-    value, found = interpret(program, tensors)["y"], interpret(made, tensors)["y"]
-    torch.testing.assert_close(found, value, rtol=1e-10, atol=1e-10)
+    agree(interpret(program, tensors), made, tensors, torch.float64)
 
 
 # --- modules
