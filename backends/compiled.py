@@ -114,14 +114,9 @@ class Compiled:
                 helps=["one of: reference, cpp, triton, or None to choose"],
             )
         for name, found, legal, help_ in (
-            (
-                "recompute",
-                self.recompute,
-                RECOMPUTE,
-                '"all" keeps nothing, "none" computes no reduction again',
-            ),
+            ("recompute", self.recompute, RECOMPUTE, '"all" keeps nothing, "none" computes no reduction again'),
             ("on_unfused", self.on_unfused, ON_UNFUSED, '"error" refuses what has no kernel'),
-        ):
+        ):  # fmt: skip
             if found not in legal:
                 raise InvalidArgument(
                     f"`{name}` is {found!r}, and it is one of: {', '.join(legal)}", helps=[help_]
