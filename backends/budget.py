@@ -30,6 +30,9 @@ from ..dsl.size_forms import evaluate_size
 OPERATION = 5.0
 """Units that one operation may be off by."""
 
+POWER = 2
+"""Operations that a power counts for: it is exp of a product with a logarithm."""
+
 SPREAD = 8.0
 """How many standard deviations of a random walk are granted to a sum."""
 
@@ -87,6 +90,8 @@ def longest_way(program: Program, sizes: Mapping[Axis, int]) -> Way:
 
 def _after(form: Form, operations: int, length: int, sizes: Mapping[Axis, int]) -> Way:
     match form:
+        case Map(op="pow"):
+            return Way(operations + POWER, length)
         case Map():
             return Way(operations + 1, length)
         case Reduce(pieces=pieces):

@@ -47,7 +47,7 @@ from ..dsl.program import (
 )
 from ..dsl.size_forms import Sizes
 from ..dsl.sizes import bind_sizes
-from .budget import OPERATION, SPREAD, computed, unit
+from .budget import OPERATION, POWER, SPREAD, computed, unit
 
 ZERO = Const(0.0)
 LSE_OPERATIONS = 3.0
@@ -174,7 +174,8 @@ class Writer:
             worst = given[0][1] if len(given) == 1 else apply("maximum", given[0][1], given[1][1])
             return plus(nothing(form), worst)
         least = Const(torch.finfo(self.real).smallest_normal * self.own)
-        rounding = plus(least, apply("mul", Const(OPERATION * self.own), magnitude(form)))
+        units = OPERATION * (POWER if form.op == "pow" else 1)
+        rounding = plus(least, apply("mul", Const(units * self.own), magnitude(form)))
         return plus(rounding, *(handed_on(form, place, error) for place, error in given))
 
     def reduction(self, form: Reduce) -> Form | None:
