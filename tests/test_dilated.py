@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+import plait
 from agreement import nearly
 from interpreting import Interpreting
 from plait.backends.compiled import BackendName, Compiled
@@ -137,3 +138,8 @@ def test_what_is_said_of_it() -> None:
     forward, *_ = agreed(read(PLANE), dict.fromkeys("qkv", (3, 7, 3)) | {"table": (3, 3)})
     said = "a tile at steps of 2 from h_residue and 3 from w_residue on, at which its keys are neighbours"
     assert said in dict(schedule(forward))["schedule"]
+
+
+def test_a_formula_counts_every_class_as_the_longest() -> None:
+    text = str(plait.compile(read(PLANE)).explain())
+    assert "*floor(h/2 + 1/2)*floor(w/3 + 2/3), and" in text

@@ -61,6 +61,8 @@ class Nest:
     kernel: Kernel
     scalars: dict[str, Let] = field(init=False, default_factory=dict[str, Let])
     axes_of: dict[str, tuple[str, ...]] = field(init=False, default_factory=dict[str, tuple[str, ...]])
+    steps: dict[str, Operand] = field(init=False, default_factory=dict[str, Operand])
+    """By residue the step of the classes that a ragged axis has."""
     grid: Loops = field(init=False)
     locals: dict[str, int] = field(init=False)
 
@@ -90,6 +92,7 @@ class Nest:
         end = axis.ragged
         if end is None:
             return Loop(axis.name, axis.low, "", axis.size, axis.tile, frozenset())
+        self.steps[end.residue] = end.step
         left, less, over, stop = (f"{axis.name}.{part}" for part in ("left", "less", "over", "end"))
         self.scalars |= {
             left: Let(left, "sub", (end.extent, f"{end.residue}.first"), (), "int"),
@@ -256,6 +259,9 @@ class Formula(Counter):
         self, loop: Loop, rest: Loops, axes: frozenset[str], place: Mapping[str, Number],
         low: Number, length: Number,
     ) -> Number:  # fmt: skip
+        if loop.name in self.nest.steps:  # every class counts as the longest
+            inner = {**place, **dict.fromkeys((loop.name, f"{loop.name}.first", f"{loop.name}.last"), 0)}
+            return self.value(self.nest.steps[loop.name], place) * self._count(rest, axes, inner)
         index = algebra.unknown()
         self.moving.append(index)
         first = low + loop.step * index
