@@ -22,6 +22,13 @@ CACHES = {"PLAIT_CACHE_DIR": "plait", "TRITON_CACHE_DIR": "triton", "TORCHINDUCT
 LONGEST = ("test_attack", "test_triton_programs", "test_unions", "test_triton_families", "test_papers_triton")
 """The files that take more than half a minute, longest first."""
 
+VALUES = (
+    "test_papers", "test_papers_configs", "test_unions", "test_generated", "test_nonfinite", "test_hoisting",
+    "test_layouts", "test_bfloat16", "test_budget", "test_merge", "test_reflections", "test_joined_tiles",
+    "test_autograd", "test_tiles_cpp", "test_windows",
+)  # fmt: skip
+"""The files that ask for the values of many small kernels: building them at -O0 takes two thirds of the time."""
+
 os.environ["PLAIT_VERIFY"] = "1"  # the checkers of plans, graphs and kernels run after every step
 
 # Building is most of what tests wait for, and takes half as long so. `make test-all` says -O3; what is said of
@@ -102,6 +109,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def accept(request: pytest.FixtureRequest) -> bool:
     """Whether this run replaces expected texts by found ones."""
     return bool(request.config.getoption("--accept"))
+
+
+@pytest.fixture(autouse=True)
+def quickly_built(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kernels that run once are not optimised, unless the run asks for another level."""
+    if request.path.stem in VALUES and os.environ["PLAIT_CXX_LEVEL"] == "-Og":
+        monkeypatch.setenv("PLAIT_CXX_LEVEL", "-O0")
 
 
 @pytest.fixture

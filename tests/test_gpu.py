@@ -30,7 +30,7 @@ import test_stdlib_convolutions
 import test_stdlib_linears
 import test_stdlib_norms
 import test_stdlib_pooling
-from agreement import agree, check_gradients, check_values
+from agreement import agree, agree_gradients, check_gradients, check_values
 from devices import DEVICE, as_stored, placed, there
 from kernel_families import FAMILIES
 from plait.backends.compiled import Compiled
@@ -127,17 +127,11 @@ def test_values_are_within_the_budget(text: str, dtype: torch.dtype) -> None:
 def test_gradients_are_within_the_budget(text: str, dtype: torch.dtype) -> None:
     made, given_ = precisions.program(text), precisions.tensors(text, dtype)
     leaves = {name: placed(each).requires_grad_() for name, each in given_.items()}
-    doubles = {name: each.double().requires_grad_() for name, each in given_.items()}
     out = plait.compile(made, backend="triton")(**leaves)
-    meant = plait.compile(made, backend="reference")(**doubles)
     weight = torch.randn(out.shape, generator=torch.Generator().manual_seed(1)).to(dtype)
-    out.backward(placed(weight))
-    meant.backward(weight.double())
-    for name, each in leaves.items():
-        assert each.grad is not None and each.grad.dtype == dtype
-        wanted = doubles[name].grad
-        bound = precisions.bound(made, given_, dtype, condition=8, matrix_units=True)
-        assert precisions.off(each.grad.cpu(), wanted) <= bound, name
+    found = dict(zip(leaves, torch.autograd.grad(out, list(leaves.values()), placed(weight)), strict=True))
+    assert {each.dtype for each in found.values()} == {dtype}
+    agree_gradients(found, made, given_, {made.outputs[0].name: weight}, dtype, "triton")
 
 
 # --- larger sizes: tiles of whole blocks, of tails, and both; more programs than multiprocessors
@@ -188,17 +182,11 @@ def test_unusual_tensors(kind: str) -> None:
     made = precisions.program(precisions.ATTENTION)
     given_ = {name: strided(kind, seed) for seed, name in enumerate("qkv")}
     leaves = {name: placed(each).requires_grad_() for name, each in given_.items()}
-    doubles = {name: each.double().requires_grad_() for name, each in given_.items()}
     out = plait.compile(made, backend="triton")(**leaves)
-    meant = plait.compile(made, backend="reference")(**doubles)
     weight = torch.randn(out.shape, generator=torch.Generator().manual_seed(1))
-    found = torch.autograd.grad(out, list(leaves.values()), placed(weight))
-    wanted = torch.autograd.grad(meant, list(doubles.values()), weight.double())
-    bound = precisions.bound(made, given_, torch.float32, condition=8)
-    assert precisions.off(out.detach().cpu(), meant.detach()) <= bound
-    for name, each, exact in zip(given_, found, wanted, strict=True):
-        assert each.shape == given_[name].shape
-        assert precisions.off(each.cpu(), exact) <= bound, name
+    found = dict(zip(leaves, torch.autograd.grad(out, list(leaves.values()), placed(weight)), strict=True))
+    agree({"o": out.detach()}, made, given_, torch.float32, "triton")
+    agree_gradients(found, made, given_, {"o": weight}, torch.float32, "triton")
 
 
 # --- the papers and the standard library

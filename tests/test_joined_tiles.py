@@ -8,9 +8,9 @@ from torch import Tensor
 
 import on_triton
 import plait
+from agreement import agree
 from interpreting import Interpreting
 from plait.compiler.gradient.derive import gradient
-from plait.compiler.meaning.interpret import interpret
 from plait.compiler.pipeline import plan_program
 from plait.dsl.program import Program
 from precisions import program
@@ -77,12 +77,6 @@ def of(made: Program, values: dict[str, Tensor]) -> dict[str, Tensor]:
     return {each.leaf.name: values[each.leaf.name] for each in made.declarations}
 
 
-def close(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
-    assert list(found) == list(wanted)
-    for name, each in found.items():
-        assert torch.allclose(each, wanted[name], rtol=1e-11, atol=1e-12), name
-
-
 def test_values(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PLAIT_CXX_LEVEL", "-O1")
     for made in (gradient(program(NORM)), program(MOMENTS)):
@@ -91,7 +85,7 @@ def test_values(monkeypatch: pytest.MonkeyPatch) -> None:
             values = of(made, given(count, 13))
             found = call(**values)
             names = [each.name for each in made.outputs]
-            close(dict(zip(names, found, strict=True)), interpret(made, values))
+            agree(dict(zip(names, found, strict=True)), made, values, torch.float64)
 
 
 def test_values_in_triton() -> None:
@@ -99,6 +93,6 @@ def test_values_in_triton() -> None:
     try:
         for made in (gradient(program(NORM)), program(MOMENTS)):
             values = of(made, given(5, 13))
-            close(process.call(on_triton.run, str(made), values), interpret(made, values))
+            agree(process.call(on_triton.run, str(made), values), made, values, torch.float64, "triton")
     finally:
         process.close()

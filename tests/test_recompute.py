@@ -10,6 +10,7 @@ from torch.autograd import gradcheck, gradgradcheck
 
 import on_triton
 import plait
+from agreement import agree
 from interpreting import Interpreting
 from plait import PlaitError, parse
 from plait.compiler.algorithms.split import split_sums
@@ -76,7 +77,6 @@ mixer distances(q[b, t, d], k[b, t, d], v[b, t, d]) -> o[b, t, d]:
   p = softmax[s](sum[d](q * k[t: s]) + table[r: t - s + size(t) - 1])
   o = sum[s](p * v[t: s])
 """
-
 ROTARY = """
 mixer rotary(q[b, t, d], k[b, t, d], v[b, t, d]) -> o[b, t, d]:
   require size(d) % 2 == 0
@@ -88,6 +88,7 @@ mixer rotary(q[b, t, d], k[b, t, d], v[b, t, d]) -> o[b, t, d]:
   o = sum[s](p * v[t: s])
 """
 """The channels of a pair are there since their number is even, which a proof has to see."""
+
 
 DOCUMENTS = """
 mixer documents(q[b, t, d], k[b, t, d], v[b, t, d], w[b, t]) -> o[b, t, d]:
@@ -197,7 +198,7 @@ def test_masks_over_pairs_go_behind_contractions() -> None:
         torch.manual_seed(seed)
         shapes = {"a": (3, 2), "b": (4, 2), "m": (3, 4), "n": (4,), "u": (4,)}
         given = {name: torch.randn(shape, dtype=torch.float64) for name, shape in shapes.items()}
-        close(interpret(made, given), interpret(program, given))
+        agree(interpret(made, given), program, given, torch.float64)
 
 
 def test_a_temperature_takes_no_pass_of_its_own() -> None:
@@ -298,10 +299,9 @@ def test_gradients_do_not_depend_on_what_is_kept(name: str, recompute: str) -> N
         given = tensors(shapes)
         found, g = gradients(program, given, recompute=recompute)
         values = {each: tensor.detach() for each, tensor in given.items()}
-        wanted = interpret(reverse, values | {f"cot.{program.outputs[0].name}": g})
-        for each, name in zip(found, given, strict=True):
-            expected = wanted[f"grad.{name}"]
-            assert torch.allclose(each, expected, rtol=1e-11, atol=1e-12), (shapes, recompute)
+        named = dict(zip(given, found, strict=True))
+        ordered = {each.name: named[each.name.removeprefix("grad.")] for each in reverse.outputs}
+        agree(ordered, reverse, values | {f"cot.{program.outputs[0].name}": g}, torch.float64)
 
 
 @pytest.mark.parametrize("name", ["dense", "circular", "causal", "temperature", "pairs"])
@@ -316,20 +316,14 @@ def test_the_same_schedule_in_triton(name: str) -> None:
     process = Interpreting()
     try:
         values = process.call(on_triton.run, str(made), given)
-        close(values, interpret(made, given))
+        agree(values, made, given, torch.float64, "triton")
         more = given | {"cot.o": torch.ones_like(values["o"])}
         taken = {each.leaf.name for each in back.inputs}
         kept_values = {each.declaration.leaf.name: values[each.result] for each in kept}
         more |= {name: value for name, value in kept_values.items() if name in taken}
-        close(process.call(on_triton.run, str(back), more), interpret(back, more))
+        agree(process.call(on_triton.run, str(back), more), back, more, torch.float64, "triton")
     finally:
         process.close()
-
-
-def close(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
-    assert list(found) == list(wanted)
-    for name, each in found.items():
-        assert torch.allclose(each, wanted[name], rtol=1e-11, atol=1e-12), name
 
 
 @pytest.mark.parametrize("recompute", ["auto", "none"])

@@ -22,7 +22,7 @@ from strategies import Example
 def built_quickly() -> Iterator[None]:
     """What is asked here is the values, not the speed."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PLAIT_CXX_LEVEL", "-Og")
+        patch.setenv("PLAIT_CXX_LEVEL", "-O0")
         yield
 
 
