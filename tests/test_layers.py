@@ -44,9 +44,9 @@ LAYERS: tuple[tuple[str, str], ...] = (
     ("compiler", "compiler"),
     ("compiler.meaning", "meaning partial storage memory operations interpret to_fx"),
     # programs from programs
-    ("compiler.rewrites", "rewrites affine rewrite conditions simplify total cuts weights"),
+    ("compiler.rewrites", "rewrites affine residues rewrite conditions simplify total cuts weights"),
     # which values are stored
-    ("compiler.fusion", "fusion graphs plan work check_plan contraction keys"),
+    ("compiler.fusion", "fusion graphs plan work check_plan contraction keys key_classes"),
     ("compiler.fusion", "attention_family sum_family outlets tile_group fuse join"),
     # what is computed in another order, or elsewhere
     ("compiler.algorithms", "algorithms split order taps merge hoist deploy"),
