@@ -16,6 +16,7 @@ from torch.fx import GraphModule
 from ..dsl.build import size
 from ..dsl.errors import CompilerFault, PlaitError
 from ..dsl.program import Axis, Form, Program
+from .algorithms.chunks import in_parts, short_axes, short_costs
 from .algorithms.order import choices, ordered
 from .algorithms.split import split_sums
 from .fusion.attention_family import Attention
@@ -53,6 +54,8 @@ class State:
     orders: Sequence[int] = ()
     rewritten: tuple[str, ...] = ()
     cuts: tuple[Cut, ...] = ()
+    few: frozenset[Axis] = frozenset()
+    parts: frozenset[Form] = frozenset()
     graph: GraphModule | None = None
     plan: Plan | None = None
     matches: dict[Form, Attention | StreamedSum] = field(default_factory=dict[Form, Attention | StreamedSum])
@@ -66,7 +69,9 @@ def _simplify(state: State) -> object:
 
 def _order(state: State) -> object:
     if state.orders:
-        state.program, words = ordered(state.program, state.orders)
+        count = len(choices(state.program))
+        state.few = frozenset(short_axes(state.program)) if any(state.orders[count:]) else frozenset()
+        state.program, words = ordered(state.program, state.orders[:count])
         state.rewritten += words
     return state.program
 
@@ -78,6 +83,11 @@ def _count(state: State) -> object:
 
 def _split(state: State) -> object:
     state.program = split_sums(state.program)
+    return state.program
+
+
+def _chunk(state: State) -> object:
+    state.program, state.parts = in_parts(state.program, state.few)
     return state.program
 
 
@@ -98,7 +108,7 @@ def _to_fx(state: State) -> object:
 
 def _fuse(state: State) -> object:
     assert state.graph is not None
-    fusion = Fusion(state.program, state.graph, state.resident, state.outputs)
+    fusion = Fusion(state.program, state.graph, state.resident, state.outputs, state.parts)
     state.plan = fusion.plan()
     state.matches, state.total = fusion.matches, fusion.total
     return state.plan
@@ -135,6 +145,7 @@ STEPS: tuple[Step, ...] = (
     Step("count", _count),
     Step("split", _split),
     Step("cut", _cut),
+    Step("chunk", _chunk),
     Step("name", _name),
     Step("to_fx", _to_fx, _check_graph),
     Step("fuse", _fuse, _check_fused),
@@ -218,8 +229,11 @@ def plan_program(
 
 def order_costs(program: Program) -> tuple[tuple[Form, ...], ...]:
     """Of each sum of products that has several orders, what they cost, as forms of sizes: the least at the
-    sizes of a call is its answer in `orders`. The program's batch is explicit."""
-    return tuple(each.costs for each in choices(simplify(program)))
+    sizes of a call is its answer in `orders`. So is whether axes that reductions leave alone have few entries.
+    The program's batch is explicit."""
+    program = simplify(program)
+    short = short_costs(short_axes(program))
+    return (*(each.costs for each in choices(program)), *((short,) if short else ()))
 
 
 def write_kernels(

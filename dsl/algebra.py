@@ -36,7 +36,8 @@ def surely_nonnegative(terms: Mapping[tuple[int, ...], int], nonnegative: Callab
 
 
 def expression(form: Form) -> Any:
-    """Arithmetic on sizes as a sympy expression in positive integer symbols, one a signature axis."""
+    """Arithmetic on sizes as a sympy expression in positive integer symbols, one a signature axis, and one an axis
+    whose size is a quotient of sizes: such formulas grow when they are put into each other."""
     import sympy
 
     operations = {
@@ -45,11 +46,11 @@ def expression(form: Form) -> Any:
         "maximum": sympy.Max, "pow": lambda a, b: a**b, "abs": sympy.Abs,
     }  # fmt: skip
     made: dict[Form, Any] = {}
-    for each in walk((form,), size_operands):
+    for each in walk((form,), lambda form: () if _quotient(form) else size_operands(form)):
         match each:
             case Const(value=value):
                 made[each] = sympy.Integer(value)
-            case Size(axis=axis) if axis.size is not None:
+            case Size(axis=axis) if axis.size is not None and not _quotient(each):
                 made[each] = made[axis.size]
             case Size(axis=axis):
                 name = axis.name.replace("..", "batch") if is_batch(axis) else axis.name
@@ -59,6 +60,20 @@ def expression(form: Form) -> Any:
             case _:
                 raise ValueError(f"{type(each).__name__} is no arithmetic on sizes")
     return made[form]
+
+
+def _quotient(form: Form) -> bool:
+    """Whether a form is the size of an axis that divides by another size."""
+    match form:
+        case Size(axis=axis) if axis.size is not None:
+            return any(
+                isinstance(each, Map)
+                and each.op in ("floordiv", "mod")
+                and not isinstance(each.args[1], Const)
+                for each in walk((axis.size,))
+            )
+        case _:
+            return False
 
 
 def formula(terms: Sequence[tuple[int, Sequence[Form]]]) -> str:

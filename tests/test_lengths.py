@@ -17,6 +17,7 @@ from interpreting import Interpreting
 from kernel_meaning import Meaning
 from plait import compile as compiled
 from plait import parse
+from plait.compiler.algorithms import chunks
 from plait.compiler.kernels.kernel import Load, Stream
 from plait.compiler.kernels.written import Written
 from plait.compiler.pipeline import plan_program, write_kernels
@@ -170,6 +171,23 @@ def test_values_on_triton(name: str, triton: Interpreting) -> None:
     made = example(name, torch.float32)
     found: Any = triton.call(on_triton.run, str(made.program), made.tensors)
     agree(found, made.program, made.tensors, torch.float32, "triton")
+
+
+def in_short_parts(text: str, given: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """In the interpreting process: a reduction to one number in parts of a few entries, the last one ragged."""
+    before = chunks.LEAST, chunks.RUN
+    chunks.LEAST, chunks.RUN = 6, 2
+    try:
+        return on_triton.run(text, given)
+    finally:
+        chunks.LEAST, chunks.RUN = before
+
+
+def test_a_sum_in_parts_on_triton(triton: Interpreting) -> None:
+    text = "mixer f(x[t, d], n: int) -> y:\n  y = sum[t, d](when((t < n) & (x > 0.5), x)) otherwise 7\n"
+    given = {"x": torch.randn(37, 19), "n": torch.tensor(23)}
+    found: Any = triton.call(in_short_parts, text, given)
+    agree(found, parse(text).program(), given, torch.float32, "triton")
 
 
 def test_the_report_says_that_data_bounds_the_loop() -> None:

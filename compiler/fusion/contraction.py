@@ -15,6 +15,7 @@ from ...dsl.program import (
     AsIf,
     At,
     Axis,
+    Const,
     Coordinate,
     Form,
     Leaf,
@@ -29,6 +30,8 @@ from ...dsl.program import (
     walk,
 )
 from ...dsl.size_forms import evaluate_size, is_batch
+from ..rewrites.affine import affine
+from ..rewrites.rewrite import substitute
 from .plan import Stored
 
 Constant = Callable[[Form], "int | None"]
@@ -207,14 +210,28 @@ def neighbours(root: Form, stored: Mapping[Form, Stored]) -> frozenset[Axis]:
         order = stored[form].axes if form in stored else form.over if isinstance(form, Leaf) else None
         if order is not None:
             last = order[-1:]
-            axes = (set(moved[axis].axes) if axis in moved else {axis} for axis in last)
+            axes = (_beside(moved[axis]) if axis in moved else {axis} for axis in last)
             found.append((len(order), frozenset(axis for each in axes for axis in each)))
         elif isinstance(form, At):
-            stack.append((form.value, {**moved, **dict(form.indices)}))
+            places: dict[Form, Form] = {Coordinate(axis): index for axis, index in moved.items()}
+            own = {a: substitute(e, places) if places else e for a, e in form.indices}
+            stack.append((form.value, {**moved, **own}))
         else:
             stack += [(each, moved) for each in children(form)]
     rank = max((each for each, _ in found), default=0)
     return frozenset(axis for each, axes in found if each == rank for axis in axes)
+
+
+def _beside(index: Form) -> set[Axis]:
+    """The axes that move an index to neighbours, for all that is known."""
+    return set(index.axes) - far(index)
+
+
+def far(index: Form) -> set[Axis]:
+    """The axes that move an index by a size of the call: the parts of an axis are far from each other."""
+    found = affine(index)
+    steps = {} if found is None else found.coefficients
+    return {axis for axis, step in steps.items() if not isinstance(step, Const)}
 
 
 # --- fixed sizes

@@ -53,12 +53,13 @@ Pointwise = Map | When | Otherwise | At | AsIf | OnGradient
 @dataclass(slots=True)
 class Fusion:
     """`reasons` says of each stored value why it is stored; `matches` the streams that were found.
-    `resident`: the machine keeps axes of fixed size whole in a tile."""
+    `resident`: the machine keeps axes of fixed size whole in a tile. `parts` are the reductions of parts."""
 
     program: Program
     graph: GraphModule
     resident: bool
     outputs: bool
+    parts: frozenset[Form] = frozenset()
     reasons: dict[Form, str] = field(default_factory=dict[Form, str])
     matches: dict[Form, Attention | StreamedSum] = field(default_factory=dict[Form, Attention | StreamedSum])
     softmaxes: dict[Form, Attention | str] = field(default_factory=dict[Form, Attention | str])
@@ -149,6 +150,8 @@ class Fusion:
             return f"no kernel computes it: {problem}"
         if not isinstance(self._matched(form), str):
             return "it has a streaming kernel of its own"
+        if form in self.parts:
+            return "its parts run side by side"
         work = self._work(form)
         if work > MOST_WORK and isinstance(form, Map | Otherwise | When):
             return f"recomputing it takes {work} operations an element"

@@ -27,6 +27,7 @@ from ..fusion.contraction import (
     Contraction,
     contraction,
     epilogue,
+    far,
     inside,
     is_product,
     neighbours,
@@ -86,12 +87,14 @@ def choose_roles(
     if schedule.alone and not outputs and not resident and _one_by_one(sums, known, schedule):
         lanes = _spread(left, known, schedule.alone)
     else:
-        own = _own(left, contractions) if outputs else left
+        own = _own(left, contractions) if outputs else _near(left, forms)
         run = _run(forms, schedule)
         lanes = _lanes(own, known, _width(sums, known, resident, schedule), run, run == schedule.run)
     across = None if outputs or not alone else _across(sums, stored, known, resident, tuple(lanes), schedule)
     if across is not None:
         return replace(across, kept=kept, resident=resident)
+    if left and not lanes:
+        lanes = _lanes(left, known, schedule.width, schedule.run)
     tiles = _outputs(outputs, known, schedule) | _blocks(outputs[-1:], contractions, constant)
     streamed = schedule.streamed_outputs and all(set(each.over) <= resident for each in contractions)
     return Roles(lanes, tiles if streamed else {}, {} if streamed else tiles, kept, resident)
@@ -107,6 +110,13 @@ def _own(axes: tuple[Axis, ...], contractions: Sequence[Contraction]) -> tuple[A
         if all(axis in factor.form.axes for factor in each.factors)
     }
     return tuple(axis for axis in axes if axis not in shared) or axes
+
+
+def _near(axes: tuple[Axis, ...], forms: Sequence[Form]) -> tuple[Axis, ...]:
+    """Those axes along which nothing is read at steps as long as a size of the call, as the parts of an axis are."""
+    indices = (index for form in forms if isinstance(form, At) for _, index in form.indices)
+    apart = {axis for index in indices if index.kind == "int" for axis in far(index)}
+    return tuple(axis for axis in axes if axis not in apart)
 
 
 def _across(

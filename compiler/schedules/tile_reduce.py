@@ -16,6 +16,7 @@ from ..fusion.contraction import contraction, factors_of
 from ..kernels.kernel import Carry, Local, Operand, StreamAxis
 from ..kernels.kernel_builder import Tile
 from ..rewrites.total import Totality
+from .entries import Entries
 from .halo import Core, Halos, cores, indices_of, replaced, stand_in
 from .lower import Env, Lowering, constant_value
 from .reductions import CHUNKED, Chunked
@@ -213,17 +214,19 @@ class TileLowering(Lowering):
         """The state after one piece, and whether its entries are present wherever they are asked for."""
         outer = tuple(env[axis] for axis in form.axes)
         names, streams = self._places(piece, self.builder.axes((*outer, guard)))
-        inner = {axis: env[axis] for axis in piece.value.axes if axis in env} | names
         over = tuple(names.values())
+        fixed = {axis: env[axis] for axis in piece.value.axes if axis in env}
         if not streams:
-            made, always = self._entries(rule, piece, inner, guard, over, state)
+            made, always = self._entries(rule, piece, fixed | names, guard, over, state)
             return made, always
+        entries = self._between(piece, names, streams, fixed)
+        streams = entries.bounded(streams)
         carried = [
             self.builder.carry(f"{form.op}_", self.builder.axes((*outer, guard)), kind) for kind in rule.kinds
         ]
         self.open(tuple(each.name for each in streams))
         valid = self.builder.both(guard, *(f"{each.name}.valid" for each in streams if each.step > 1))
-        step, always = self._entries(rule, piece, inner, valid, over, list(carried))
+        step, always = self._entries(rule, piece, entries.bind(), valid, over, list(carried))
         begin = state if state is not None else rule.begin
         self.close(
             streams,
@@ -232,7 +235,18 @@ class TileLowering(Lowering):
                 for name, init, new, kind in zip(carried, begin, step, rule.kinds, strict=True)
             ),
         )
-        return list(carried), always
+        return list(carried), always and not entries.moves
+
+    def _between(
+        self, piece: Piece, names: Mapping[Axis, str], streams: Sequence[StreamAxis], env: Env
+    ) -> Entries:
+        """Where the entries of a piece lie in its streams; `env` holds the axes that are not reduced."""
+        wide = {*self.lanes, *self.wide, *(each.name for each in self.locals)}
+        streamed = {each.name for each in streams}
+        own = {axis: name for axis, name in names.items() if name in streamed}
+        grid = tuple(name for name in self.lanes if name not in streamed)
+        resident = {axis: name for axis, name in names.items() if name not in streamed}
+        return Entries(self, piece.value, own, {**env, **resident}, wide, grid)
 
     def _places(self, piece: Piece, taken: Sequence[str]) -> tuple[dict[Axis, str], tuple[StreamAxis, ...]]:
         """Where the reduced axes run: resident, or in streams, the last of them in chunks."""
