@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
@@ -144,10 +144,11 @@ class Differentiable:
         own = self.compiled
         if own.recompute != "auto":
             return frozenset()
-        if self._sums is None:
-            self._sums = derivatives().Sums(own.program)
+        sums = self._sums
+        if sums is None:
+            sums = self._sums = cast("Sums", derivatives().Sums(own.program))
         shapes = tuple(tensor.shape for tensor in tensors)
-        return self._sums.too_large(shapes, lambda: own.bind(dict(zip(self.names, tensors, strict=True))))
+        return sums.too_large(shapes, lambda: own.bind(dict(zip(self.names, tensors, strict=True))))
 
     def _twin(self, wrt: Sequence[str], rounded: bool, without: frozenset[Form]) -> Differentiable:
         own, programs = self.compiled, derivatives()
