@@ -97,9 +97,9 @@ def triple(*shape: int, grad: bool = True, dtype: torch.dtype = torch.float64) -
 
 
 def furthest(found: Tensor, expected: Tensor) -> float:
-    """The largest difference, relative to the largest entry."""
+    """The largest difference, relative to the largest entry; to 1 where that is 0."""
     assert found.shape == expected.shape
-    return float((found - expected).detach().abs().max() / expected.detach().abs().max())
+    return float((found - expected).detach().abs().max()) / (float(expected.detach().abs().max()) or 1.0)
 
 
 def slopes(call: Call, *tensors: Tensor) -> tuple[Tensor, ...]:
