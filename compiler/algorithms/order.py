@@ -43,8 +43,10 @@ from ..rewrites.simplify import rewrite_program
 MOST_ITEMS, MOST_ORDERS = 5, 4
 """Larger networks keep their order; no more orders than these are choices."""
 
-STORED, LAUNCHED = 64, 200_000
-"""FLOPs that an entry of a stored value costs to write and read, and that another kernel costs."""
+STORED, LAUNCHED = 64, 1_000_000
+"""FLOPs that an entry of a stored value costs to write and read, and that another kernel costs. Measured: another
+kernel takes 10 to 20 us on two cores, in which a short product does a million; `python -m benchmarks.orders` holds
+the choice beside both orders."""
 
 How = Literal["times", "over", "where"]
 
