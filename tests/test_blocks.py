@@ -104,7 +104,9 @@ def test_kernels_of_gating_chains(order: int) -> None:
 
 
 def test_kernels_of_a_convnext_block_and_of_clear() -> None:
-    assert len(planned(convnext_block.program(c=96))[0].groups) == 1
+    forward, backward = planned(convnext_block.program(c=96))
+    assert len(forward.groups) == 1
+    assert len(backward.groups) <= 11
     assert len(planned(clear.program(), 1)[0].groups) == 2, "one for image tokens, one for text tokens"
 
 

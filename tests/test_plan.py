@@ -183,7 +183,7 @@ def test_every_step_is_dumped_in_order() -> None:
     assert (
         seen
         == [step.name for step in STEPS]
-        == ["simplify", "order", "count", "split", "cut", "chunk", "name", "to_fx", "fuse", "join"]
+        == ["simplify", "order", "share", "count", "split", "cut", "chunk", "name", "to_fx", "fuse", "tokens", "join"]
     )
 
 
