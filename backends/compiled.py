@@ -298,16 +298,9 @@ class Compiled:
         ]
         typed = [(d, d.leaf.ranges_over) for d in self.program.declarations]
         indices = tuple((d, axis_range(axis, found)) for d, axis in typed if axis is not None)
-        return Prepared(
-            executable,
-            sizes,
-            shapes,
-            numbers,
-            _device(tensors),
-            (len(batch), backend, types, orders),
-            indices,
-            workspace(executable, sizes, shapes),
-        )
+        room = workspace(executable, sizes, shapes)
+        request = (len(batch), backend, types, orders)
+        return Prepared(executable, sizes, shapes, numbers, _device(tensors), request, indices, room)
 
     def _sized(self, tensors: Mapping[str, Tensor]) -> Sizes:
         """The sizes, for which nothing that has to be there is absent."""

@@ -45,7 +45,7 @@ from ..dsl.program import (
     When,
     walk,
 )
-from ..dsl.size_forms import Sizes
+from ..dsl.size_forms import Extent
 from ..dsl.sizes import bind_sizes
 from .budget import OPERATION, POWER, SPREAD, computed, unit
 
@@ -61,7 +61,7 @@ def allowed(
     program: Program,
     tensors: Mapping[str, Tensor],
     dtype: torch.dtype,
-    sizes: Sizes | None = None,
+    sizes: Mapping[Axis, Extent] | None = None,
     *,
     matrix_units: bool = False,
 ) -> dict[str, Tensor]:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from plait import Mixer, Value, axes, axis, mixer, param, sqrt
+from plait import AxisValue, Mixer, Value, axes, axis, mixer, param, sqrt
 from plait.stdlib.activations import gelu, sigmoid
 from plait.stdlib.convolutions import depthwise_convolution
 from plait.stdlib.linears import linear, pointwise_convolution, squeeze_excitation
@@ -56,7 +56,7 @@ def channel_attention(x: Value) -> Value:
     return pointwise_convolution(y * gate, c, wide, name="conv3")[{wide: c}]
 
 
-def response_norm(x: Value, over: object, name: str) -> Value:
+def response_norm(x: Value, over: AxisValue, name: str) -> Value:
     """`(gamma G / (mean G + eps) + 1) x + beta`, G the norm of a channel over its image (arXiv 2301.00808)."""
     norm = sqrt((x * x).sum(h, w))
     gain = param(f"{name}gamma", over) * (norm / (norm.mean(over) + 1e-6)) + 1

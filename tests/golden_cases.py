@@ -132,6 +132,6 @@ def agree(
     norm of what is expected)."""
     assert set(found) == set(expected)
     assert {tensor.dtype for tensor in found.values()} == {dtype}
-    bounds = dict.fromkeys(expected, bound) if isinstance(bound, float) else bound
+    bounds = bound if isinstance(bound, Mapping) else dict.fromkeys(expected, bound)
     wrong = {key: error for key, error in errors(found, expected).items() if not error <= bounds[key]}
     assert not wrong

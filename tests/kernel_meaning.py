@@ -91,6 +91,7 @@ class Meaning:
 
     def end(self, axis: Grid) -> int:
         """The end of a ragged axis, whose residue is known."""
+        assert axis.ragged is not None
         numbers = (
             self.scope[axis.ragged.residue],
             self.value(axis.ragged.step),

@@ -165,7 +165,7 @@ def test_under_torch_compile_and_export(deployed: PlaitModule) -> None:
 # --- what it is made of
 
 
-def module_of(text: str, **sizes: int) -> Any:
+def module_of(text: str, **sizes: Any) -> Any:
     torch.manual_seed(3)
     made: Any = parse(text).module(**sizes)
     with torch.no_grad():
@@ -207,11 +207,18 @@ def test_inputs_that_may_be_left_out() -> None:
     with torch.no_grad():
         for each in module.parameters():
             each.normal_()
-    made, x, g = module.deploy(), torch.ones(3), torch.full((3,), 2.0)
+    made: Any = module.deploy()
+    x, g = torch.ones(3), torch.full((3,), 2.0)
     assert sorted(made.state_dict()) == KEYS
     for inputs in ((x, g), (x,)):
         nearly(made(*inputs), module.eval()(*inputs))
         assert torch.equal(pickle.loads(pickle.dumps(made))(*inputs), made(*inputs))
+
+
+def module_made(scaled: plait.Mixer) -> PlaitModule:
+    made = scaled.module(c=3)
+    assert isinstance(made, PlaitModule)
+    return made
 
 
 def test_parameters_that_only_training_reads_are_gone() -> None:
@@ -220,7 +227,7 @@ def test_parameters_that_only_training_reads_are_gone() -> None:
         weight, more = plait.param("weight", c), plait.param("more", c)
         return x * plait.exp(weight) * (more if plait.mode() == "train" else 1)
 
-    assert list(scaled.module(c=3).deploy().state_dict()) == ["deployed.0"]
+    assert list(module_made(scaled).deploy().state_dict()) == ["deployed.0"]
 
 
 def test_a_form_that_the_author_declared_is_not_replaced() -> None:
@@ -228,7 +235,7 @@ def test_a_form_that_the_author_declared_is_not_replaced() -> None:
     def scaled(x: Any) -> Any:
         return x * plait.exp(plait.param("weight", c))
 
-    assert list(scaled.module(c=3).deploy().state_dict()) == ["deployed.0"]
+    assert list(module_made(scaled).deploy().state_dict()) == ["deployed.0"]
 
     @scaled.deploy
     def merged(weight: Any) -> Any:
@@ -237,7 +244,7 @@ def test_a_form_that_the_author_declared_is_not_replaced() -> None:
     with pytest.raises(
         NotYet, match="`scaled` declares a deploy form, and plait makes no module of these yet"
     ):
-        scaled.module(c=3).deploy()
+        module_made(scaled).deploy()
 
 
 def test_a_key_that_is_taken() -> None:

@@ -135,7 +135,8 @@ def test_quotients_and_remainders() -> None:
 
 
 def test_what_is_said_of_it() -> None:
-    forward, *_ = agreed(read(PLANE), dict.fromkeys("qkv", (3, 7, 3)) | {"table": (3, 3)})
+    shapes: dict[str, tuple[int, ...]] = {**dict.fromkeys("qkv", (3, 7, 3)), "table": (3, 3)}
+    forward, *_ = agreed(read(PLANE), shapes)
     said = "a tile at steps of 2 from h_residue and 3 from w_residue on, at which its keys are neighbours"
     assert said in dict(schedule(forward))["schedule"]
 

@@ -13,13 +13,14 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
 
 import plait
 from agreement import agree_gradients, nearly
+from plait.dsl.program import Program
 from tree import ROOT
 
 sys.path.append(str(ROOT))
@@ -151,7 +152,7 @@ def test_the_demos_gradients_are_those_of_the_reference() -> None:
         cotangent = torch.randn_like(y)
         weights = dict(ours.named_parameters())
         slopes = dict(zip(weights, torch.autograd.grad(y, list(weights.values()), cotangent), strict=True))
-        program = ours.program
+        program = cast(Program, ours.program)
         (entry,), (result,) = program.inputs, program.outputs
         tensors = {entry.leaf.name: x, **{name: each.detach() for name, each in weights.items()}}
         agree_gradients(slopes, program, tensors, {result.name: cotangent}, torch.float32)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from math import prod
 
 import pytest
@@ -44,7 +44,7 @@ APART = {
 }  # fmt: skip
 
 
-def drawn(made: Program, sizes: Mapping[str, int]) -> dict[str, Tensor]:
+def drawn(made: Program, sizes: dict[str, int]) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(3)
     known = {"c": 3} | {axis.name: count for axis, count in made.fixed} | sizes
     found: dict[str, Tensor] = {}
@@ -57,7 +57,7 @@ def drawn(made: Program, sizes: Mapping[str, int]) -> dict[str, Tensor]:
     return found
 
 
-def kernels_of(made: Program, sizes: Mapping[str, int]) -> list[Kernel]:
+def kernels_of(made: Program, sizes: dict[str, int]) -> list[Kernel]:
     shapes = {name: tuple(x.shape) for name, x in drawn(made, sizes).items()}
     written = kernels(made, {a: n for a, n in bind_sizes(made, shapes).items() if isinstance(n, int)})[1]
     return [each.kernel for each in written.values()]

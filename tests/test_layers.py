@@ -55,7 +55,10 @@ LAYERS: tuple[tuple[str, str], ...] = (
     # the second waist, and what makes one
     ("compiler.kernels", "kernels kernel check_kernel kernel_builder written phases flat prune"),
     ("compiler.schedules", "schedules reductions lower loops schedule reach stream_bounds key_stream"),
-    ("compiler.schedules", "stream stream_sum roles entries halo factors tile_reduce tiles windows target phasing"),
+    (
+        "compiler.schedules",
+        "stream stream_sum roles entries halo factors tile_reduce tiles windows target phasing",
+    ),
     ("compiler", "pipeline"),
     # what explain() knows
     ("compiler.report", "report trips seen cost receptive notes page together explain"),

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 import plait
+from agreement import nearly
 from plait.compiler.algorithms.shared import share
 from plait.compiler.gradient.derive import gradient
 from plait.compiler.meaning.interpret import interpret
@@ -96,7 +97,7 @@ def of_mlp(made: Program, tokens: int) -> dict[str, Tensor]:
 
 def close(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
     for name, each in wanted.items():
-        assert torch.allclose(found[name], each, rtol=1e-11, atol=1e-12), name
+        nearly(found[name], each)
 
 
 @pytest.mark.parametrize("tokens", [1, 11])

@@ -121,8 +121,9 @@ class Chunks:
         for form in walk((root,), lambda each: () if each in self.done else children(each)):
             if form not in self.done:
                 made = rebuild(form, [self.done[each] for each in children(form)])
-                split = isinstance(form, Reduce) and isinstance(made, Reduce) and self.fits(form)
-                self.done[form] = self._split(form, made) if split else made
+                if isinstance(form, Reduce) and isinstance(made, Reduce) and self.fits(form):
+                    made = self._split(form, made)
+                self.done[form] = made
         return self.done[root]
 
     # --- which

@@ -230,8 +230,9 @@ def _beside(index: Form) -> set[Axis]:
 def far(index: Form) -> set[Axis]:
     """The axes that move an index by a size of the call: the parts of an axis are far from each other."""
     found = affine(index)
-    steps = {} if found is None else found.coefficients
-    return {axis for axis, step in steps.items() if not isinstance(step, Const)}
+    if found is None:
+        return set()
+    return {axis for axis, step in found.coefficients.items() if not isinstance(step, Const)}
 
 
 # --- fixed sizes

@@ -307,8 +307,8 @@ def fold(op: str, args: tuple[Operand, ...], kind: Kind) -> Operand | None:
         absorbing = op == "or"
         if any(arg is absorbing for arg in args):
             return absorbing
-        if args[0] == args[1] and isinstance(args[0], str):
-            return args[0]
+    if op in ("and", "or", "minimum", "maximum") and args[0] == args[1] and isinstance(args[0], str):
+        return args[0]
     if op in _NEUTRAL and kind in ("int", "bool"):
         left, right = _NEUTRAL[op]
         if any(args[0] is item or (type(args[0]) is type(item) and args[0] == item) for item in left):

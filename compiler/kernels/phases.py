@@ -83,7 +83,7 @@ class Phased:
     @property
     def numbers(self) -> tuple[Form, ...]:
         """What a launch is told before the numbers of the kernels: how many images there are, and the bytes of one."""
-        return (*(each if isinstance(each, Form) else Const(each) for each in self.extents), self.bytes)
+        return (*(each if isinstance(each, Form) else _constant(each) for each in self.extents), self.bytes)
 
     @property
     def extents(self) -> tuple[Form | Operand, ...]:
@@ -102,6 +102,12 @@ class Phased:
 def kernels_of(unit: Kernel | Phased) -> tuple[Kernel, ...]:
     """The kernels of what is launched at once."""
     return (unit,) if isinstance(unit, Kernel) else tuple(part.kernel for part in unit.parts)
+
+
+def _constant(number: Operand) -> Const:
+    """An extent that is no form is a number."""
+    assert not isinstance(number, str)
+    return Const(number)
 
 
 def number_of(written: Written, size: Operand) -> Form | Operand:

@@ -108,9 +108,8 @@ class Entries:
         """What the predicates leave of a stream."""
         axes = {self.moves[a].axis if a in self.moves else a: name for a, name in self.names.items()}
         over = next(axis for axis, name in axes.items() if name == stream.name)
-        replaced = (
-            {axis for axis, _ in self.value.indices} if self.moves and isinstance(self.value, At) else set()
-        )
+        moved = self.value.indices if self.moves and isinstance(self.value, At) else ()
+        replaced = {axis for axis, _ in moved}
         own = {a: at for a, at in self.env.items() if a not in replaced and self._is_tile(at)}
         keys = tuple(Key(axis, axis, Coordinate(axis), 1, Const(0)) for axis in axes)
         bounds = Bounds(self.lowering, own, keys, self.lanes, {})
