@@ -14,7 +14,12 @@ def is_zero_of_nothing(form: Otherwise, stored: Collection[Form]) -> bool:
     """Whether a kernel computes a value that may be absent as the fallback: a sum begins at 0, which is what is
     left of one over nothing."""
     value = form.value
-    if not isinstance(value, Reduce) or (value.op, value.kind) != ("sum", "real") or value in stored:
+    if (
+        form in stored
+        or not isinstance(value, Reduce)
+        or (value.op, value.kind) != ("sum", "real")
+        or value in stored
+    ):
         return False
     return form.fallback in ZEROS and pulled(value, stored) is None
 
