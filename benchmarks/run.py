@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-from . import circular_attention, convnext, first_call, matrix_product, phases, tiles, union_attention
+from . import (
+    circular_attention,
+    convnext,
+    dilated_attention,
+    first_call,
+    matrix_product,
+    orders,
+    phases,
+    tiles,
+    union_attention,
+)
 
 
 def main() -> None:
     circular_attention.main()
     union_attention.main()
+    dilated_attention.main()
     convnext.main()
     tiles.main()
     phases.main()
     matrix_product.main()
+    orders.main()
     first_call.main()
 
 
