@@ -148,6 +148,8 @@ class Differentiable:
         if sums is None:
             sums = self._sums = cast("Sums", derivatives().Sums(own.program))
         shapes = tuple(tensor.shape for tensor in tensors)
+        if any(isinstance(extent, torch.SymInt) for shape in shapes for extent in shape):
+            return frozenset()  # one graph for all sizes keeps them
         return sums.too_large(shapes, lambda: own.bind(dict(zip(self.names, tensors, strict=True))))
 
     def _twin(self, wrt: Sequence[str], rounded: bool, without: frozenset[Form]) -> Differentiable:

@@ -86,7 +86,7 @@ PHASES = {
     "GRN": [3],
     "ConvNeXt V2": [3],
     "joint norm": [3],
-    "Hopfield": [1, 1, 1, 2, 1, 1, 1],
+    "Hopfield": [1, 1, 3, 1],
 }
 """The phases of every launch on a CPU, at 64 channels."""
 

@@ -84,7 +84,7 @@ def test_kernels_that_wait_for_nothing_share_a_phase() -> None:
 def test_what_other_images_made_is_no_phase(text: str) -> None:
     """Another image may not have come as far, or all images are needed."""
     found = phased(program(text))
-    assert len(found.units) == 2
+    assert len(found.units) == 3
     (why,) = found.apart.values()
     assert "no image of its own" in why
 
@@ -259,7 +259,7 @@ def test_explain_says_why_a_kernel_stands_alone(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("PLAIT_MACHINE", RATES)
     made = plait.compile(plait.parse(BATCHED), backend="cpp")
     text = " ".join(str(made.explain({"x": (6, 40, 5)})).split())
-    assert "batched: 2 kernels" in text
+    assert "batched: 3 kernels" in text
     assert "apart the kernel before it has no image of its own for it: what is read is made of all" in text
 
 

@@ -61,6 +61,7 @@ class Layout:
         kernel, tiles = self.kernel, {grid.name: grid.tile for grid in self.kernel.grid}
         names: dict[str, tuple[str, ...]] = {}
         repeated: set[str] = set()
+        dots: list[tuple[Dot, set[str]]] = []
         for statement in every(kernel.body):
             match statement:
                 case Stream(axes=axes, carries=carries):
@@ -73,10 +74,23 @@ class Layout:
                     if isinstance(statement, Dot):
                         sides = [set(names.get(side, ())) for side in (statement.left, statement.right)]
                         wide = next((side for side in sides if side & set(kernel.lanes)), sides[1])
-                        repeated |= wide - set(statement.over) - set(kernel.lanes)
+                        dots.append((statement, wide))
+                        repeated |= sides[0] & sides[1] - set(statement.over)
         tiles |= {local.name: local.size for local in kernel.locals}
-        self.tiles = dict(sorted(tiles.items(), key=lambda item: item[0] not in repeated))
+        self.tiles = _ordered(tiles, repeated)
+        if not all(self._fits(dot, wide) for dot, wide in dots):
+            kept = (wide - set(dot.over) - set(kernel.lanes) for dot, wide in dots)
+            self.tiles = _ordered(tiles, repeated.union(*kept))
         self.axes = names | {axis: (axis,) for axis in tiles} | {f"{axis}.valid": (axis,) for axis in tiles}
+
+    def _fits(self, dot: Dot, wide: set[str]) -> bool:
+        """Whether what a product is repeated over comes first in its result, and in its side with lanes."""
+        result, given = (
+            [axis for axis in self.wide(tuple(axes)) if axis not in self.kernel.lanes]
+            for axes in (dot.axes, wide)
+        )
+        first = [axis for axis in result if axis in given]
+        return result[: len(first)] == first == given[: len(first)]
 
     # --- shapes
 
@@ -263,3 +277,7 @@ def every(body: tuple[Statement, ...]) -> Iterator[Statement]:
         yield statement
         if isinstance(statement, Stream):
             yield from every(statement.body)
+
+
+def _ordered(tiles: dict[str, int], first: set[str]) -> dict[str, int]:
+    return dict(sorted(tiles.items(), key=lambda item: item[0] not in first))

@@ -210,7 +210,7 @@ def same_tiles(one: Group, other: Group, stored: Collection[Form], fixed: frozen
 
 def is_made_of(other: Group, one: Group, stored: Collection[Form]) -> bool:
     """Whether a group computes entry by entry, at the place of its own, from what another one makes."""
-    if set(other.result.axes) != set(one.result.axes):
+    if not one.result.axes or set(other.result.axes) != set(one.result.axes):
         return False
     forms = inside(other.result.form, stored)
     plain = all(
