@@ -15,8 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ...dsl.program import Axis, Form, Reduce
-from ..fusion.contraction import inside
+from ...dsl.program import Axis, Form
 from ..fusion.plan import Stored
 from ..kernels.kernel import Grid, Kernel, Operand, RealType
 from ..kernels.kernel_builder import Builder, Tile
@@ -24,7 +23,7 @@ from ..kernels.prune import prune
 from ..kernels.written import Written
 from ..rewrites.total import Totality
 from .loops import store_result, stores
-from .roles import Roles, choose_roles, token_roles
+from .roles import Roles, choose_roles
 from .schedule import TileSchedule
 from .tile_reduce import TileLowering
 
@@ -38,22 +37,15 @@ def tile_kernel(
     schedule: TileSchedule,
     total: Totality,
     also: tuple[Stored, ...] = (),
-    grid: tuple[Axis, ...] = (),
 ) -> Written | None:
     """The kernel of a group; None where its result has no axis for the lanes. `also` are further results, over
-    the same axes, or over those of the `grid` and resident ones."""
+    the same axes."""
     own = {result.form, *(each.form for each in also)}
     others = {form: each for form, each in stored.items() if form not in own}
-    if grid:
-        roles = token_roles((result, *also), grid, others, known, schedule)
-        lowering = TileLowering(Builder(real), known, others, roles=roles, schedule=schedule, total=total)
-        return Tiles(name, result, roles, lowering, also).write()
-    apart = {*others, result.form}
-    alone = not any(isinstance(form, Reduce) for each in also for form in inside(each.form, apart))
-    roles = choose_roles(result, others, known, schedule, alone)
+    roles = choose_roles(result, others, known, schedule, alone=not also)
     if roles.rows and len(roles.lanes) == 1 and schedule.product is not None:
         schedule = schedule.of_product()
-        roles = choose_roles(result, others, known, schedule, alone)
+        roles = choose_roles(result, others, known, schedule, alone=not also)
     if not roles.lanes and roles.streaming is None:
         return None
     lowering = TileLowering(Builder(real), known, others, roles=roles, schedule=schedule, total=total)
@@ -75,8 +67,7 @@ class Tiles:
 
     def write(self) -> Written:
         result, roles, lowering = self.result, self.roles, self.lowering
-        axes = dict.fromkeys(axis for each in (result, *self.also) for axis in each.axes)
-        for axis in axes:
+        for axis in result.axes:
             taken = tuple(str(place) for place in self.env.values())
             kept = axis in roles.kept
             self.env[axis] = lowering.resident(axis, taken) if kept else lowering.coordinate(axis)
@@ -90,7 +81,7 @@ class Tiles:
             str(self.env[axis]): tile for axis, tile in roles.outputs.items() if lowering.low(axis) == 0
         }
         streamed = [str(self.env[axis]) for axis in roles.outputs]
-        past = tuple(
+        axes = tuple(
             lowering.stream_axis(axis, str(self.env[axis]), tile) for axis, tile in roles.outputs.items()
         )
         if streamed:
@@ -101,7 +92,7 @@ class Tiles:
         for each in (result, *self.also):
             tensors |= self._store(each, lowering.value(each.form, self.env, guard), guard)
         if streamed:
-            lowering.close(past, ())
+            lowering.close(axes, ())
         return self._written(grid, tensors)
 
     def _grid(self) -> tuple[Grid, ...]:
