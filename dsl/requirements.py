@@ -16,15 +16,20 @@ from .size_forms import program_axes
 from .source import Span
 
 
-def prover_of(program: Program) -> Prover:
-    """A prover that knows the program's fixed sizes, its requirements, and that no axis is empty."""
-    return _told(dict(program.fixed), program.requires, program_axes(program))
+def prover_of(program: Program, opaque: Iterable[Axis] = ()) -> Prover:
+    """A prover that knows the program's fixed sizes, its requirements, and that no axis is empty; of the sizes of
+    `opaque` axes nothing else."""
+    return _told(dict(program.fixed), program.requires, program_axes(program), opaque)
 
 
-def _told(fixed: Mapping[Axis, int], requires: Iterable[Require], axes: Iterable[Axis]) -> Prover:
+def _told(
+    fixed: Mapping[Axis, int], requires: Iterable[Require], axes: Iterable[Axis], opaque: Iterable[Axis] = ()
+) -> Prover:
     prover = Prover()
     bounds = prover.bounds
     bounds.work = THOROUGH
+    for axis in opaque:
+        bounds.extents[axis] = bounds.symbol() + 1
     for axis, size in fixed.items():
         bounds.extents[axis] = as_polynomial(size)
     tests = [test for require in requires for test in terms("and", require.predicate)]

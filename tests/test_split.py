@@ -18,6 +18,7 @@ from plait.compiler.algorithms import chunks
 from plait.compiler.algorithms.chunks import chain, in_parts
 from plait.compiler.kernels.kernel import Kernel, Load, Stream
 from plait.compiler.meaning.interpret import interpret
+from plait.compiler.rewrites.total import Totality
 from plait.dsl.build import size
 from plait.dsl.program import Axis, Program, Reduce, Size
 from plait.dsl.size_forms import evaluate_size, program_axes
@@ -248,3 +249,13 @@ def test_the_plan_stores_parts() -> None:
     first, last = planned.plan.groups
     assert [axis.name for axis in first.result.axes] == ["t_part"]
     assert isinstance(last.result.form, Reduce) or last.result.form in planned.program.roots
+
+
+def test_proofs_do_not_look_into_the_sizes_of_parts() -> None:
+    """Minutes were spent on what they are minima of, in every gradient of a joint norm."""
+    program, parts = in_parts(read("mixer f(x[b, t, h]) -> y:\n  y = sum[b, t, h](x * x)\n"))
+    total = Totality(program)
+    assert parts and all(total.of(form) for form in parts)
+    extents = total._tools()[0].bounds.extents  # pyright: ignore[reportPrivateUsage]
+    within = [extent for axis, extent in extents.items() if axis.name.endswith("_within")]
+    assert len(within) == 3 and all(len(extent.symbols) == 1 for extent in within)

@@ -14,6 +14,7 @@ from ...dsl.presence import Presence, conjunction, terms
 from ...dsl.program import (
     BATCH,
     AsIf,
+    Axis,
     Const,
     Coordinate,
     Form,
@@ -34,6 +35,10 @@ from .simplify import Rewriter, rewrite_program
 
 MOST_PROOFS = 60
 """Questions that a plan asks the prover; what it does not ask counts as open."""
+
+MOST_OPERATIONS = 12
+"""What the formula of a size may have for proofs to look into it: the parts of a reduction have longer ones, which took
+minutes to look into and prove nothing."""
 
 
 @dataclass(slots=True)
@@ -62,7 +67,7 @@ class Totality:
 
     def _tools(self) -> tuple[Prover, Presence]:
         if self._prover is None or self._presence is None:
-            prover = prover_of(self.program)
+            prover = prover_of(self.program, filter(_is_intricate, program_axes(self.program)))
             for axis in filter(is_batch, program_axes(self.program)):
                 prover.bounds.may_be_empty.add(axis)
                 prover.bounds.extents[axis] = prover.bounds.symbol()
@@ -73,6 +78,12 @@ class Totality:
             optional = frozenset(d.leaf for d in self.program.declarations if d.optional)
             self._prover, self._presence = prover, Presence(optional, settle)
         return self._prover, self._presence
+
+
+def _is_intricate(axis: Axis) -> bool:
+    if axis.size is None:
+        return False
+    return sum(isinstance(form, Map) for form in walk((axis.size,))) > MOST_OPERATIONS
 
 
 def count_by_sizes(program: Program) -> Program:
