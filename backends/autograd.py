@@ -147,10 +147,10 @@ class Differentiable:
         sums = self._sums
         if sums is None:
             sums = self._sums = cast("Sums", derivatives().Sums(own.program))
-        shapes = tuple(tensor.shape for tensor in tensors)
-        if any(isinstance(extent, torch.SymInt) for shape in shapes for extent in shape):
-            return frozenset()  # one graph for all sizes keeps them
-        return sums.too_large(shapes, lambda: own.bind(dict(zip(self.names, tensors, strict=True))))
+        return sums.too_large(
+            [tensor.shape for tensor in tensors],
+            lambda: own.bind(dict(zip(self.names, tensors, strict=True))),
+        )
 
     def _twin(self, wrt: Sequence[str], rounded: bool, without: frozenset[Form]) -> Differentiable:
         own, programs = self.compiled, derivatives()

@@ -49,7 +49,7 @@ def case(
     few = slice(0, 2)  # heads: dense weights in float64 for all would not fit
     doubles = (x[:, few].double() for x in (q, k, v))
     want = scaled_dot_product_attention(*doubles, attn_mask=mask)
-    error = ((out[:, few] - want).norm() / want.norm()).item()
+    error = timing.error(out[:, few], want)
     dtype = str(real).removeprefix("torch.")
     row = compare(
         f"{heads} heads {height}x{width} radius {radius} {dtype}",

@@ -74,60 +74,55 @@ def same_weights(ours: nn.Module, peer: nn.Module, device: str, real: torch.dtyp
     peer.to(device, real)
 
 
+def candidates(
+    ours: nn.Module, peer: nn.Module, x: Tensor, run: Callable[[Callable[[Tensor], Tensor], Tensor], object]
+) -> dict[str, Callable[[], object]]:
+    """What is timed: `run` of a network, or of what was compiled of it, on x in either layout."""
+    last = x.detach().to(memory_format=torch.channels_last).requires_grad_(x.requires_grad)
+    compiled = torch.compile(peer)
+    return {
+        "plait": lambda: run(ours, x),
+        "eager": lambda: run(peer, x),
+        "eager, channels last": lambda: run(peer, last),
+        "torch.compile": lambda: run(compiled, x),
+        "torch.compile, channels last": lambda: run(compiled, last),
+    }
+
+
+def title(name: str, x: Tensor) -> str:
+    return f"{name}, {'x'.join(map(str, x.shape))} {str(x.dtype).removeprefix('torch.')}"
+
+
 def case(name: str, ours: nn.Module, peer: nn.Module, device: str, real: torch.dtype) -> tuple[Row, float]:
     """The timings of one block with the peer's weights, and our error against it in float64."""
     same_weights(ours, peer, device, real)
     x = torch.randn(SHAPES[device], device=device, dtype=real)
-    last = x.to(memory_format=torch.channels_last)
     ours, peer = ours.eval(), peer.eval()
-    compiled = torch.compile(peer)
-    candidates: dict[str, Callable[[], object]] = {
-        "plait": lambda: ours(x),
-        "eager": lambda: peer(x),
-        "eager, channels last": lambda: peer(last),
-        "torch.compile": lambda: compiled(x),
-        "torch.compile, channels last": lambda: compiled(last),
-    }
-    dtype = str(real).removeprefix("torch.")
-    row = compare(f"{name}, {'x'.join(map(str, x.shape))} {dtype}", candidates, device=device)
-    got = ours(x[:4]).double()
-    want = peer.double()(x[:4].double())
-    return row, ((got - want).norm() / want.norm()).item()
-
-
-def slopes(
-    run: Callable[[Tensor], Tensor], net: nn.Module, x: Tensor, cotangent: Tensor
-) -> tuple[Tensor, ...]:
-    """The gradients of the input and of all weights, by the network or what was compiled of it."""
-    return torch.autograd.grad(run(x), [x, *net.parameters()], cotangent)
+    timed = candidates(ours, peer, x, lambda net, x: net(x))
+    row = compare(title(name, x), timed, device=device)
+    return row, timing.error(ours(x[:4]).double(), peer.double()(x[:4].double()))
 
 
 def training(
     name: str, ours: nn.Module, peer: nn.Module, device: str, real: torch.dtype
 ) -> tuple[Row, float]:
-    """The timings of a training step, and the largest error of a gradient against the peer's in float64."""
+    """The timings of a training step, the gradients of the input and of all weights, and the largest error of one
+    against the peer's in float64."""
     same_weights(ours, peer, device, real)
     x = torch.randn(SHAPES[device], device=device, dtype=real, requires_grad=True)
     cotangent = torch.randn_like(x)
-    last = x.detach().to(memory_format=torch.channels_last).requires_grad_()
-    compiled = torch.compile(peer)
-    candidates: dict[str, Callable[[], object]] = {
-        "plait": lambda: slopes(ours, ours, x, cotangent),
-        "eager": lambda: slopes(peer, peer, x, cotangent),
-        "eager, channels last": lambda: slopes(peer, peer, last, cotangent),
-        "torch.compile": lambda: slopes(compiled, peer, x, cotangent),
-        "torch.compile, channels last": lambda: slopes(compiled, peer, last, cotangent),
-    }
-    dtype = str(real).removeprefix("torch.")
-    row = compare(f"{name}, {'x'.join(map(str, x.shape))} {dtype}", candidates, device=device)
-    got = dict(zip(("x", *dict(ours.named_parameters())), slopes(ours, ours, x, cotangent), strict=True))
-    peer = peer.double()
-    wide = slopes(peer, peer, x.detach().double().requires_grad_(), cotangent.double())
-    want = dict(zip(("x", *dict(peer.named_parameters())), wide, strict=True))
-    wrong = (
-        (got[key].double().reshape(each.shape) - each).norm() / each.norm() for key, each in want.items()
-    )
-    return row, max(each.item() for each in wrong)
+
+    def step(net: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, ...]:
+        weights = (ours if net is ours else peer).parameters()
+        return torch.autograd.grad(net(x), [x, *weights], cotangent.to(x.dtype))
+
+    row = compare(title(name, x), candidates(ours, peer, x, step), device=device)
+    names = ["x", *(name for name, _ in ours.named_parameters())]
+    got = dict(zip(names, step(ours, x), strict=True))
+    peer.double()
+    wide = step(peer, x.detach().double().requires_grad_())
+    want = dict(zip(["x", *(name for name, _ in peer.named_parameters())], wide, strict=True))
+    return row, max(timing.error(got[key].double().reshape(each.shape), each) for key, each in want.items())
 
 
 def cases(device: str) -> Iterator[tuple[Row, float]]:

@@ -14,6 +14,7 @@ from datetime import date
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -123,6 +124,11 @@ def main(name: str, about: str | None, cases: Callable[[str], Iterable[tuple[Row
 def reals(device: str) -> list[torch.dtype]:
     """The dtypes that are timed."""
     return [torch.float32] if device == "cpu" else [torch.float32, torch.bfloat16]
+
+
+def error(found: Tensor, wanted: Tensor) -> float:
+    """The norm of the difference over that of what is wanted."""
+    return ((found - wanted).norm() / wanted.norm()).item()
 
 
 def device_name() -> str:

@@ -1,21 +1,35 @@
 """Blocks of papers as mixers, with their PyTorch forms: what kernel counts are asserted for.
 
-Written from the sheets. The operators themselves belong to `stdlib/papers/`; these are the parts of them that ask
-something of the fuser: chains of gates, global means inside a block, joint norms, iterated retrieval.
+Written from the sheets; those with a global reduction are the ones that `benchmarks/phases.py` times. The operators
+themselves belong to `stdlib/papers/`; these are the parts of them that ask something of the fuser: chains of
+gates, global means inside a block, joint norms, iterated retrieval.
 """
 
 from __future__ import annotations
 
-import torch
+import sys
+
 from torch import Tensor, nn
 from torch.nn import functional
 
-from plait import AxisValue, Value, axes, axis, mixer, param, sqrt
-from plait.stdlib.activations import gelu, sigmoid
+from plait import Value, axes, axis, mixer
 from plait.stdlib.attention import attention
 from plait.stdlib.convolutions import depthwise_convolution
-from plait.stdlib.linears import linear, pointwise_convolution, squeeze_excitation
+from plait.stdlib.linears import linear, pointwise_convolution
 from plait.stdlib.norms import layer_norm
+from tree import ROOT
+
+sys.path.append(str(ROOT))
+
+from benchmarks.phases import ChannelAttention as ChannelAttention
+from benchmarks.phases import Excited as Excited
+from benchmarks.phases import ResponseNorm as ResponseNorm
+from benchmarks.phases import ResponsiveBlock as ResponsiveBlock
+from benchmarks.phases import channel_attention as channel_attention
+from benchmarks.phases import excited as excited
+from benchmarks.phases import joint_norm as joint_norm
+from benchmarks.phases import responsive as responsive
+from benchmarks.phases import responsive_block as responsive_block
 
 b, c, h, s, t, w = axes("b c h s t w")
 
@@ -61,100 +75,6 @@ class GnConv(nn.Module):
         for linear_map, gate in zip(self.pws, rest, strict=True):
             y = linear_map(y) * gate
         return self.proj_out(y)
-
-
-# --- squeeze and excitation (sheet 07) and a channel attention (arXiv 2505.11196, sheet 24)
-
-
-@mixer(IMAGES)
-def excited(x: Value) -> Value:
-    """The gate of a channel is made of the means of all channels over the image."""
-    return squeeze_excitation(
-        x, c, (h, w), axis("r", c.size // 4), ones=(1, 1), names=("down", "up"), name=""
-    )
-
-
-class Excited(nn.Module):
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.down, self.up = nn.Conv2d(dim, dim // 4, 1), nn.Conv2d(dim // 4, dim, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * self.up(self.down(x.mean((2, 3), keepdim=True)).relu()).sigmoid()
-
-
-@mixer(IMAGES)
-def channel_attention(x: Value) -> Value:
-    """1x1, depthwise 3x3, GELU, a gate of the global means, 1x1: steps 2 to 4 of DiCo."""
-    wide = c.like("wide")
-    inner = pointwise_convolution(x, c, wide, name="conv1")[{wide: c}]
-    y = gelu(depthwise_convolution(inner, c, (h, w), 3, name="conv2"))
-    gate = sigmoid(pointwise_convolution(y.mean(h, w), c, wide, name="ca")[{wide: c}])
-    return pointwise_convolution(y * gate, c, wide, name="conv3")[{wide: c}]
-
-
-class ChannelAttention(nn.Module):
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.conv1, self.conv3, self.ca = (nn.Conv2d(dim, dim, 1) for _ in range(3))
-        self.conv2 = nn.Conv2d(dim, dim, 3, padding=1, groups=dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = functional.gelu(self.conv2(self.conv1(x)))
-        return self.conv3(y * self.ca(y.mean((2, 3), keepdim=True)).sigmoid())
-
-
-# --- global response normalisation (arXiv 2301.00808; sheet 07) and joint norms (sheets 12 and 43)
-
-
-def response_norm(x: Value, channels: AxisValue, name: str) -> Value:
-    """`(gamma G / (mean G + eps) + 1) x + beta`, G the norm of each channel over the image."""
-    norm = sqrt((x * x).sum(h, w))
-    gain = param(f"{name}gamma", channels) * (norm / (norm.mean(channels) + 1e-6)) + 1
-    return gain * x + param(f"{name}beta", channels)
-
-
-@mixer("x[b, h, w, c] -> out[b, h, w, c]")
-def responsive(x: Value) -> Value:
-    """GRN by itself."""
-    return response_norm(x, c, "")
-
-
-class ResponseNorm(nn.Module):
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.gamma, self.beta = nn.Parameter(torch.ones(dim)), nn.Parameter(torch.zeros(dim))
-
-    def forward(self, x: Tensor) -> Tensor:
-        norm = x.square().sum((1, 2), keepdim=True).sqrt()
-        return (self.gamma * norm / (norm.mean(-1, keepdim=True) + 1e-6) + 1) * x + self.beta
-
-
-@mixer(IMAGES)
-def responsive_block(x: Value) -> Value:
-    """The block of ConvNeXt V2."""
-    wide = axis("e", 4 * c.size)
-    u = depthwise_convolution(x, c, (h, w), 7, name="dwconv")
-    a = gelu(linear(layer_norm(u, c, eps=1e-6, name="norm"), c, wide, name="pwconv1"))
-    return x + linear(response_norm(a, wide, "grn."), wide, c, name="pwconv2")
-
-
-class ResponsiveBlock(nn.Module):
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.dwconv = nn.Conv2d(dim, dim, 7, padding=3, groups=dim)
-        self.norm, self.grn = nn.LayerNorm(dim, eps=1e-6), ResponseNorm(4 * dim)
-        self.pwconv1, self.pwconv2 = nn.Linear(dim, 4 * dim), nn.Linear(4 * dim, dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.pwconv1(self.norm(self.dwconv(x).permute(0, 2, 3, 1)))
-        return x + self.pwconv2(self.grn(functional.gelu(y))).permute(0, 3, 1, 2)
-
-
-@mixer(IMAGES)
-def jointly_normed(x: Value) -> Value:
-    """A layer norm over the channels and the image together, affine in the channels."""
-    return layer_norm(x, (c, h, w), affine_over=c, name="")
 
 
 # --- Hopfield (arXiv 2008.02217, sheet 57)

@@ -54,7 +54,7 @@ BLOCKS = {
     "ConvNeXt V2": Block(
         blocks.responsive_block, blocks.ResponsiveBlock(5), ((2, 5, 4, 9),), {"c": 5}, 3, 23
     ),
-    "joint norm": Block(blocks.jointly_normed, nn.GroupNorm(1, 5), ((2, 5, 4, 9),), {"c": 5}, 3, 7),
+    "joint norm": Block(blocks.joint_norm, nn.GroupNorm(1, 5), ((2, 5, 4, 9),), {"c": 5}, 3, 7),
     "Hopfield": Block(blocks.hopfield, blocks.Hopfield(6), ((2, 5, 6), (2, 9, 6)), {"c": 6}, 9, 44),
 }
 

@@ -167,7 +167,7 @@ def given(made: Program, images: int) -> dict[str, Tensor]:
 
 
 BLOCKS: Mapping[str, Program] = {
-    "joint norm": blocks.jointly_normed.program(c=5),
+    "joint norm": blocks.joint_norm.program(c=5),
     "SE": blocks.excited.program(c=8),
     "channel attention": blocks.channel_attention.program(c=4),
     "GRN": blocks.responsive.program(c=64),

@@ -256,6 +256,6 @@ def test_proofs_do_not_look_into_the_sizes_of_parts() -> None:
     program, parts = in_parts(read("mixer f(x[b, t, h]) -> y:\n  y = sum[b, t, h](x * x)\n"))
     total = Totality(program)
     assert parts and all(total.of(form) for form in parts)
-    extents = total._tools()[0].bounds.extents  # pyright: ignore[reportPrivateUsage]
+    extents = total._tools()[0].bounds.extents
     within = [extent for axis, extent in extents.items() if axis.name.endswith("_within")]
     assert len(within) == 3 and all(len(extent.symbols) == 1 for extent in within)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from plait.backends.cpp.printer import print_cpp
-from plait.compiler.kernels.kernel import Dot, Fold, Kernel, Let, Load, Statement, Store, Stream, Take
+from plait.compiler.kernels.kernel import Dot, Fold, Kernel, Let, Load, Store, Stream, Take, every
 from plait.compiler.schedules.schedule import cpu_tiles
 from plait.compiler.schedules.target import AVX2
 from plait.dsl.program import Axis
@@ -223,15 +223,6 @@ def kernel(name: str) -> Kernel:
     return found
 
 
-def every(body: tuple[Statement, ...]) -> list[Statement]:
-    found: list[Statement] = []
-    for statement in body:
-        found.append(statement)
-        if isinstance(statement, Stream):
-            found += every(statement.body)
-    return found
-
-
 def test_a_kernel_reads_what_earlier_ones_stored() -> None:
     """f goes before the sum of `scaled` inside its kernel, and leaves a sum that another kernel stores, later."""
     program = read(
@@ -245,7 +236,7 @@ def test_a_kernel_reads_what_earlier_ones_stored() -> None:
 
 
 def test_a_norm_is_one_kernel_that_loads_once() -> None:
-    found = every(kernel("norm").body)
+    found = list(every(kernel("norm").body))
     assert sum(isinstance(each, Load) and each.buffer == "x" for each in found) == 1
     assert sum(isinstance(each, Fold) for each in found) == 2
     assert not any(isinstance(each, Stream) for each in found)
@@ -301,7 +292,7 @@ def test_a_block_of_two_maps_is_one_kernel() -> None:
 
 def test_a_window_over_present_keys_needs_no_bool() -> None:
     """The centre tap is always there: proved, so nothing is counted or masked for it."""
-    found = every(kernel("depthwise and norm").body)
+    found = list(every(kernel("depthwise and norm").body))
     assert {each.op for each in found if isinstance(each, Fold)} == {"sum"}
 
 
@@ -313,7 +304,7 @@ def test_windows_are_taken_from_a_tile_with_its_halo(name: str) -> None:
     """Inputs are read at no tap, and what is computed of them is computed once an entry."""
     found = kernel(name)
     taps = {axis.name for axis in found.locals if axis.name.startswith(("dh", "dw", "u"))}
-    statements = every(found.body)
+    statements = list(every(found.body))
     assert any(isinstance(each, Take) for each in statements)
     assert not any(
         isinstance(each, Load) and each.buffer == "x" and taps & set(each.axes) for each in statements

@@ -10,9 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from ...compiler.kernels.kernel import Dot, Fold, Let, Load, Operand, Store, Stream, Take, operands
+from ...compiler.kernels.kernel import Dot, Fold, Let, Load, Operand, Store, Stream, Take, every, operands
 from .emit import Text, mangle, operation, widen
-from .layout import every
 from .nests import Member
 from .scope import LANES_OF_EXACT
 from .stores import Stores, reals

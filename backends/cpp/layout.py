@@ -3,7 +3,6 @@ has beside the lanes, where it is last used, and how a dot is printed."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from ...compiler.kernels.kernel import (
@@ -19,6 +18,7 @@ from ...compiler.kernels.kernel import (
     Stream,
     Take,
     defined,
+    every,
     operands,
 )
 from ...dsl.ops import Kind
@@ -61,7 +61,6 @@ class Layout:
         kernel, tiles = self.kernel, {grid.name: grid.tile for grid in self.kernel.grid}
         names: dict[str, tuple[str, ...]] = {}
         repeated: set[str] = set()
-        dots: list[tuple[Dot, set[str]]] = []
         for statement in every(kernel.body):
             match statement:
                 case Stream(axes=axes, carries=carries):
@@ -74,23 +73,10 @@ class Layout:
                     if isinstance(statement, Dot):
                         sides = [set(names.get(side, ())) for side in (statement.left, statement.right)]
                         wide = next((side for side in sides if side & set(kernel.lanes)), sides[1])
-                        dots.append((statement, wide))
-                        repeated |= sides[0] & sides[1] - set(statement.over)
+                        repeated |= wide - set(statement.over) - set(kernel.lanes)
         tiles |= {local.name: local.size for local in kernel.locals}
-        self.tiles = _ordered(tiles, repeated)
-        if not all(self._fits(dot, wide) for dot, wide in dots):
-            kept = (wide - set(dot.over) - set(kernel.lanes) for dot, wide in dots)
-            self.tiles = _ordered(tiles, repeated.union(*kept))
+        self.tiles = dict(sorted(tiles.items(), key=lambda item: item[0] not in repeated))
         self.axes = names | {axis: (axis,) for axis in tiles} | {f"{axis}.valid": (axis,) for axis in tiles}
-
-    def _fits(self, dot: Dot, wide: set[str]) -> bool:
-        """Whether what a product is repeated over comes first in its result, and in its side with lanes."""
-        result, given = (
-            [axis for axis in self.wide(tuple(axes)) if axis not in self.kernel.lanes]
-            for axes in (dot.axes, wide)
-        )
-        first = [axis for axis in result if axis in given]
-        return result[: len(first)] == first == given[: len(first)]
 
     # --- shapes
 
@@ -269,15 +255,3 @@ class Layout:
             return ""
         axis = test.removesuffix(".valid")
         return axis if axis in self.kernel.lanes and self.tiles[axis] > 1 else None
-
-
-def every(body: tuple[Statement, ...]) -> Iterator[Statement]:
-    """All statements, those inside streams included, in order."""
-    for statement in body:
-        yield statement
-        if isinstance(statement, Stream):
-            yield from every(statement.body)
-
-
-def _ordered(tiles: dict[str, int], first: set[str]) -> dict[str, int]:
-    return dict(sorted(tiles.items(), key=lambda item: item[0] not in first))

@@ -13,14 +13,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ...compiler.kernels.flat import Flat, flattened
-from ...compiler.kernels.kernel import Buffer, Dot, Grid, Kernel, Let, Operand, Stream, StreamAxis
+from ...compiler.kernels.kernel import Buffer, Dot, Grid, Kernel, Let, Operand, Stream, StreamAxis, every
 from ...compiler.kernels.phases import Phased, kernels_of
 from ...compiler.meaning.partial import NO_INTEGER
 from ...compiler.schedules.target import CpuTarget
 from ...dsl.errors import CompilerFault
 from .emit import HEADER, mangle
 from .intervals import classify
-from .layout import every
 from .phases import entry_of_phases, places
 from .scalars import Scalars
 from .scope import LANES_HERE, LANES_OF_EXACT, LANES_OF_PART

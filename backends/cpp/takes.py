@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ...compiler.kernels.kernel import Let, Load, Take
+from ...compiler.kernels.kernel import Let, Load, Take, every
 from .emit import TYPES, mangle, widen
 from .fills import Fills
 from .indices import steps_of
-from .layout import Shape, every
+from .layout import Shape
 from .nests import Nest
 
 

@@ -12,10 +12,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ...compiler.kernels.kernel import Carry, Dot, Let, Load, Statement, Stream, operands
+from ...compiler.kernels.kernel import Carry, Dot, Let, Load, Statement, Stream, every, operands
 from .dots import Dots
 from .emit import Value, literal, spread
-from .layout import Dims, Product, every
+from .layout import Dims, Product
 from .names import entry_by_entry
 from .ops import FOLDS
 

@@ -12,7 +12,7 @@ be split into its axes again; `NAME.valid` is false on the padding.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from math import prod
 from typing import Literal
@@ -365,11 +365,3 @@ def union(several: Iterable[Dims]) -> Dims:
 
 def within(dims: Dims, other: Dims) -> Dims:
     return tuple(group for group in dims if group in other)
-
-
-def every(body: tuple[Statement, ...]) -> Iterator[Statement]:
-    """All statements, those inside streams included, in order."""
-    for statement in body:
-        yield statement
-        if isinstance(statement, Stream):
-            yield from every(statement.body)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from ...compiler.kernels.kernel import Kernel, Load, Stream
-from .layout import Layout, Product, every
+from ...compiler.kernels.kernel import Kernel, Load, Stream, every
+from .layout import Layout, Product
 from .names import unique
 
 Precision = Literal["stored", "ieee", "tf32", "tf32x3"]

@@ -21,10 +21,9 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from ...compiler.kernels.kernel import Dot, Fold, Kernel, Let, Load, Statement, Store, Stream
+from ...compiler.kernels.kernel import Dot, Fold, Kernel, Let, Load, Statement, Store, Stream, every
 from .dots import operands
 from .emit import Value
-from .layout import every
 from .options import Options
 from .tiles import Tiles
 

@@ -3,8 +3,8 @@ result from half the bytes, and go from memory to the matrix units as they are."
 
 from __future__ import annotations
 
-from ...compiler.kernels.kernel import Dot, Kernel, Let, Load, Operand, Statement, Stream, operands
-from .layout import Layout, every
+from ...compiler.kernels.kernel import Dot, Kernel, Let, Load, Operand, Statement, Stream, every, operands
+from .layout import Layout
 from .names import unique
 
 

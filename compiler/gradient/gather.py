@@ -60,18 +60,25 @@ def place_to_reads(
     if not isinstance(form, Place):
         return None
     reflected = unfolded(form)
-    parts = (
-        [_Solution(each, positive).result() for each in _without_clamps(form)]
-        if reflected is None
-        else [None]
-    )
+    if reflected is None:
+        solved = _solved(form, positive)
+        if solved is not None:
+            return spread(solved, form.axes)
+        reflected = unfolded(form, round_a_circle=True)
+    if reflected is None:
+        return None
+    straight, fold = reflected
+    made = place_to_reads(straight, conditions, positive)
+    return None if made is None else spread(fold(made), form.axes)
+
+
+def _solved(form: Place, positive: frozenset[Form]) -> Form | None:
+    """The sum of the solutions of a place; None where one of its parts has none."""
+    parts = [_Solution(each, positive).result() for each in _without_clamps(form)]
     solved = [part for part in parts if part is not None]
     if len(solved) < len(parts):
-        straight, fold = reflected or unfolded(form, round_a_circle=True) or (None, None)
-        made = place_to_reads(straight, conditions, positive) if straight is not None else None
-        return None if made is None or fold is None else spread(fold(made), form.axes)
-    whole = solved[0] if len(solved) == 1 else Reduce("sum", tuple(Piece(part, ()) for part in solved))
-    return spread(whole, form.axes)
+        return None
+    return solved[0] if len(solved) == 1 else Reduce("sum", tuple(Piece(part, ()) for part in solved))
 
 
 def _sum(value: Form, axes: Iterable[Axis]) -> Form:

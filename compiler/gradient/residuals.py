@@ -18,7 +18,7 @@ second derivatives start from the gradient of the inputs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Literal
@@ -111,10 +111,12 @@ class Sums:
         self.forms = tuple(form for form in sums if not isinstance(match_attention(form), Attention))
         self.known: dict[object, frozenset[Form]] = {}
 
-    def too_large(self, shapes: Hashable, sizes: Callable[[], Sizes]) -> frozenset[Form]:
-        """Those of more entries than half of all inputs and results together, in a call of these shapes."""
-        if not self.forms:
+    def too_large(self, of: Sequence[Sequence[int]], sizes: Callable[[], Sizes]) -> frozenset[Form]:
+        """Those of more entries than half of all inputs and results together, in a call of these shapes; none where a
+        size is a symbol: one graph for all sizes keeps them."""
+        if not self.forms or any(type(extent) is not int for shape in of for extent in shape):
             return frozenset()
+        shapes = tuple(map(tuple, of))
         if shapes not in self.known:
             found = sizes()
             whole = sum(prod(box(axes, found)) for axes in self.over)

@@ -24,9 +24,9 @@ from .kernel import (
     StreamAxis,
     Take,
     defined,
+    every,
     operands,
 )
-from .phases import statements_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ class Flattening:
     def _names(self) -> set[str]:
         kernel = self.kernel
         names = {*kernel.sizes, *(axis.name for axis in (*kernel.grid, *kernel.locals))}
-        for each in statements_of(kernel.body):
+        for each in every(kernel.body):
             names |= {axis.name for axis in each.axes} if isinstance(each, Stream) else set()
             names |= set(defined(each))
         return names
@@ -133,9 +133,7 @@ class Flattening:
     def _made_of_lanes(self, index: tuple[Operand, ...]) -> bool:
         """Whether an index is computed from lanes, or is where they begin or end."""
         own = {f"{axis}{part}" for axis in (self.outer, self.inner) for part in (".first", ".last")}
-        values = (
-            each for each in statements_of(self.kernel.body) if isinstance(each, Let | Load | Take | Fold)
-        )
+        values = (each for each in every(self.kernel.body) if isinstance(each, Let | Load | Take | Fold))
         wide = {each.name for each in values if {self.outer, self.inner} & set(each.axes)}
         return bool((own | wide) & set(map(str, index)))
 

@@ -30,6 +30,7 @@ Local axes are compiled in.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -265,6 +266,14 @@ _INFIX = {
     "add": "+", "sub": "-", "mul": "*", "div": "/", "floordiv": "//", "mod": "%", "pow": "**",
     "lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "!=", "and": "&", "or": "|",
 }  # fmt: skip
+
+
+def every(body: Sequence[Statement]) -> Iterator[Statement]:
+    """All statements, those inside streams included, in order."""
+    for statement in body:
+        yield statement
+        if isinstance(statement, Stream):
+            yield from every(statement.body)
 
 
 def show_kernel(kernel: Kernel) -> str:

@@ -20,12 +20,12 @@ once        no two kernels store one tensor
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ...dsl.errors import CompilerFault
 from ...dsl.program import Const, Form
-from .kernel import Grid, Kernel, Let, Load, Operand, Statement, Store, Stream
+from .kernel import Grid, Kernel, Let, Load, Operand, Store, every
 from .written import Written
 
 BYTES_A_PRODUCT = 32
@@ -117,14 +117,6 @@ def number_of(written: Written, size: Operand) -> Form | Operand:
     return size
 
 
-def statements_of(body: Sequence[Statement]) -> Iterator[Statement]:
-    """All statements, those of streams behind them."""
-    for statement in body:
-        yield statement
-        if isinstance(statement, Stream):
-            yield from statements_of(statement.body)
-
-
 def tensor_of(written: Written, buffer: str) -> Tensor:
     names = [each.name for each in written.kernel.buffers]
     return written.tensors[names.index(buffer)]
@@ -137,13 +129,13 @@ def made_by(written: Written) -> set[Tensor]:
 
 
 def loads_of(written: Written) -> Iterator[tuple[Tensor, Load]]:
-    for statement in statements_of(written.kernel.body):
+    for statement in every(written.kernel.body):
         if isinstance(statement, Load):
             yield tensor_of(written, statement.buffer), statement
 
 
 def stores_of(written: Written) -> Iterator[tuple[Tensor, Store]]:
-    for statement in statements_of(written.kernel.body):
+    for statement in every(written.kernel.body):
         if isinstance(statement, Store):
             yield tensor_of(written, statement.buffer), statement
 
@@ -153,9 +145,7 @@ def coordinate_of(written: Written, item: Operand) -> str | None:
     names = {axis.name for axis in written.kernel.grid}
     if item in names:
         return str(item)
-    lets = (
-        each for each in statements_of(written.kernel.body) if isinstance(each, Let) and each.name == item
-    )
+    lets = (each for each in every(written.kernel.body) if isinstance(each, Let) and each.name == item)
     let = next(lets, None)
     if let is not None and let.op in ("add", "sub") and let.args[1:] == (0,):
         return coordinate_of(written, let.args[0])

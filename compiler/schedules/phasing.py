@@ -15,7 +15,7 @@ from math import prod
 from ...dsl.build import apply, size
 from ...dsl.program import Axis, Const, Form, Leaf
 from ..fusion.plan import Plan, Stored
-from ..kernels.kernel import Dot, Fold, Kernel, Operand, Stream
+from ..kernels.kernel import Dot, Fold, Kernel, Operand, Stream, every
 from ..kernels.phases import (
     Part,
     Phased,
@@ -24,7 +24,6 @@ from ..kernels.phases import (
     loads_of,
     made_by,
     number_of,
-    statements_of,
     stores_of,
 )
 from ..kernels.written import Written
@@ -255,7 +254,7 @@ def products(kernel: Kernel) -> int | None:
     compiled in; None where one has not."""
     sizes = {axis.name: axis.size for axis in kernel.locals}
     total = 0
-    for statement in statements_of(kernel.body):
+    for statement in every(kernel.body):
         match statement:
             case Stream(axes=axes):
                 for axis in axes:
