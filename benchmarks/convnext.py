@@ -114,7 +114,8 @@ def training(
 
     def step(net: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, ...]:
         weights = (ours if net is ours else peer).parameters()
-        return torch.autograd.grad(net(x), [x, *weights], cotangent.to(x.dtype))
+        with torch.enable_grad():  # benchmarks are run without
+            return torch.autograd.grad(net(x), [x, *weights], cotangent.to(x.dtype))
 
     row = compare(title(name, x), candidates(ours, peer, x, step), device=device)
     names = ["x", *(name for name, _ in ours.named_parameters())]
