@@ -15,6 +15,7 @@ from plait import Program, parse
 from plait.backends.assemble import Assembler
 from plait.backends.precision import uniform
 from plait.compiler.fusion.graphs import layers
+from plait.compiler.gradient.derive import gradient
 from plait.compiler.kernels.kernel import Stream
 from plait.compiler.report.cost import Machine, tallies, totals
 from plait.compiler.report.explain import Report, explain
@@ -257,3 +258,12 @@ def test_a_mixer_explains_itself_without_being_called(monkeypatch: pytest.Monkey
 def test_triton_kernels_are_bounded_by_a_gpu() -> None:
     made = plait.mixer("x[t] -> y[t]")(lambda x: x * 2.0)
     assert re.search(r"bound .* on \w+", str(made.explain({"x": (1000,)}, backend="triton")))
+
+
+def test_a_gradient_that_reads_only_some_inputs_is_reported() -> None:
+    text = "mixer scaled(x[t], s) -> y[t]:\n  y = x * s\n"
+    made = plait.compile(parse(text), backend="cpp", on_unfused="quiet")
+    made(torch.rand(5), torch.tensor(2.0, requires_grad=True)).sum().backward()
+    assert "\nscaled_gradient: " in str(made.explain())
+    alone = plait.compile(gradient(parse(text).program(), ["s"]))
+    assert "  grad.s[]: " in str(alone.explain({"x": (5,), "s": (), "cot.y": (5,)}))
