@@ -3,6 +3,7 @@
     sum[d](when(p, a) * b) -> when(p, sum[d](a * b))      p without d, over axes that a lacks
     sum[t](when(p, a) * b) -> sum[t](when(p, a * b))      p with t, over axes that a lacks
     sum[t, s](w) -> sum[t](sum[s](w))                     w with contractions in every entry, as in `sum_family`
+    sum[t, s](a * sum[b](w)) -> sum[b, t](sum[s](a * w))  the same
 
 The first two take a mask over queries and keys off the one or the other, as the gradient of `sum[s | s <= t](p * v)`
 has it in sum[e](when(s <= t, g) * v): a contraction pairs plain queries with keys. In the last the keys
@@ -78,14 +79,30 @@ def _domains(program: Program) -> Iterator[tuple[Axis, ...]]:
 def _split(form: Form, domains: tuple[tuple[Axis, ...], ...]) -> Form | None:
     if not isinstance(form, Reduce) or form.op != "sum" or len(form.pieces) != 1:
         return None
-    piece = form.pieces[0]
     if isinstance(match_sum(form), StreamedSum):
         return None
-    for keys in domains:
-        rest = tuple(axis for axis in piece.axes if axis not in keys)
-        if not rest or len(rest) + len(keys) != len(piece.axes):
-            continue
-        inner = Reduce("sum", (Piece(spread(piece.value, keys), keys),), span=form.span)
-        if isinstance(match_sum(inner), StreamedSum):
-            return Reduce("sum", (Piece(spread(inner, rest), rest),), span=form.span)
+    for piece in (form.pieces[0], _flat(form.pieces[0])):
+        for keys in domains if piece is not None else ():
+            rest = tuple(axis for axis in piece.axes if axis not in keys)
+            if not rest or len(rest) + len(keys) != len(piece.axes):
+                continue
+            inner = Reduce("sum", (Piece(spread(piece.value, keys), keys),), span=form.span)
+            if isinstance(match_sum(inner), StreamedSum):
+                return Reduce("sum", (Piece(spread(inner, rest), rest),), span=form.span)
     return None
+
+
+def _flat(piece: Piece) -> Piece | None:
+    """The piece of sum[I](a * sum[J](x)) as that of sum[I, J](a * x); None where it holds no sum, or several."""
+    masks, body = peel(piece.value)
+    factors = list(factors_of(body))
+    sums = [each for each in factors if isinstance(each, Reduce) and each.op == "sum"]
+    if len(sums) != 1 or len(sums[0].pieces) != 1 or isinstance(match_sum(sums[0]), StreamedSum):
+        return None
+    nested = sums[0].pieces[0]
+    others = {axis for each in (*masks, *factors) for axis in each.axes}
+    if others & set(nested.axes):
+        return None
+    factors[factors.index(sums[0])] = nested.value
+    value = guarded(reduce(lambda a, b: apply("mul", a, b), factors), reversed(masks))
+    return Piece(value, (*piece.axes, *nested.axes))

@@ -1,0 +1,154 @@
+"""Attention whose scores are more than one contraction of a query with a key: nothing over pairs of both is stored,
+neither on the way to the result nor for gradients, those of tables and slopes included."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from math import prod
+
+import pytest
+import torch
+from torch import Tensor
+
+import on_triton
+from agreement import agree, nearly, run_on
+from differences import check_gradient
+from interpreting import Interpreting
+from plait import parse
+from plait.compiler.gradient.derive import gradient
+from plait.compiler.gradient.residuals import from_kept, keep
+from plait.compiler.meaning.interpret import interpret
+from plait.compiler.meaning.partial import box
+from plait.compiler.pipeline import plan_program
+from plait.dsl.program import Axis, Program
+from plait.dsl.sizes import bind_sizes
+from tiled import meant
+
+QKV = "q[b, m, t, d], k[b, m, t, d], v[b, m, t, d]"
+
+BUCKETS = f"""
+mixer buckets({QKV}) -> o[b, m, t, d]:
+  like s: t
+  axis r: 4
+  param table[m, r]
+  e = sum[d](q * k[t: s]) + table[r: clamp(t - s, 0, 3)]
+  o = sum[s](softmax[s | s <= t](e) * v[t: s])
+"""
+BOTH_BORDERS = BUCKETS.replace("clamp(t - s, 0, 3)", "clamp(t - s + 1, 0, 3)").replace(" | s <= t", "")
+SLOPES = """
+mixer slopes(q[b, m, t, d], k[b, g, t, d], v[b, g, t, d]) -> o[b, m, t, d]:
+  like s: t
+  param slope[m]
+  require size(m) == size(g) * 2
+  e = sum[d](q * k[g: m // 2, t: s]) * size(d) ** -0.5 - exp(slope) * abs(t - s)
+  o = sum[s](softmax[s | s <= t](e) * v[g: m // 2, t: s])
+"""
+PROGRAMS = {"buckets": BUCKETS, "both borders": BOTH_BORDERS, "slopes": SLOPES}
+SIZES = {"b": 2, "g": 1, "m": 2, "t": 7, "r": 4, "d": 3}
+LONG = {"b": 4, "g": 4, "m": 8, "t": 4099, "r": 4, "d": 64}
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A training step: the program with what it keeps, and the gradient that reads it, each with its tensors."""
+
+    plain: Program
+    forward: Program
+    backward: Program
+    given: Mapping[str, Tensor]
+    read: Mapping[str, Tensor]
+
+
+@cache
+def step(name: str) -> Step:
+    program = parse(PROGRAMS[name]).program()
+    reverse = gradient(program)
+    forward, kept = keep(program, "auto", reverse)
+    generator = torch.Generator().manual_seed(7)
+    backward = from_kept(reverse, kept)
+
+    def drawn(made: Program) -> dict[str, Tensor]:
+        shapes = {each.leaf.name: [SIZES[a.name] for a in each.leaf.over] for each in made.declarations}
+        return {
+            key: torch.randn(shape, generator=generator, dtype=torch.float64) for key, shape in shapes.items()
+        }
+
+    given = drawn(program)
+    values = interpret(forward, given)
+    read = {**drawn(backward), **given}
+    read |= {each.declaration.leaf.name: values[each.result] for each in kept}
+    return Step(program, forward, backward, given, {each: read[each] for each in drawn(backward)})
+
+
+@pytest.fixture(scope="module", autouse=True)
+def built_quickly() -> Iterator[None]:
+    """What is asked here is the values, not the speed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PLAIT_CXX_LEVEL", "-Og")
+        yield
+
+
+def bound(program: Program, sizes: Mapping[str, int]) -> dict[Axis, int]:
+    """The sizes of a call whose tensors are so long along the axes of these names."""
+    own = {each.leaf.name: [sizes[a.name] for a in each.leaf.over] for each in program.declarations}
+    return {axis: size for axis, size in bind_sizes(program, own).items() if isinstance(size, int)}
+
+
+def entries(program: Program, sizes: Mapping[str, int]) -> tuple[int, int]:
+    """How many the largest tensor has that a call is given or gives, and the largest that is stored."""
+    of = bound(program, sizes)
+
+    def count(axes: tuple[Axis, ...]) -> int:
+        return prod(box(axes, of))
+
+    leaves = max(count(each.leaf.over) for each in program.declarations)
+    plan = plan_program(program, verify=True).plan
+    return leaves, max(count(each.axes) for each in plan.stored.values())
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_nothing_over_pairs_is_stored(name: str) -> None:
+    for program in (step(name).forward, step(name).backward):
+        given, stored = entries(program, LONG)
+        assert stored <= given
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_the_kernels_mean_the_programs(name: str) -> None:
+    made = step(name)
+    for program, tensors in ((made.forward, made.given), (made.backward, made.read)):
+        wanted = interpret(program, tensors)
+        found = meant(program, tensors)
+        agree(
+            {key: found[key].reshape(x.shape) for key, x in wanted.items()}, program, tensors, torch.float64
+        )
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_gradients_are_those_of_the_meaning(name: str) -> None:
+    made = step(name)
+    sizes = bound(made.plain, SIZES)
+    derived, given = check_gradient(made.plain, dict(made.given), sizes)
+    found = interpret(
+        made.backward, {**made.read, **{key: x for key, x in given.items() if key in made.read}}
+    )
+    for key, value in interpret(derived, given).items():
+        nearly(found[key], value)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_values_in_c(name: str) -> None:
+    made = step(name)
+    for program, tensors in ((made.forward, made.given), (made.backward, made.read)):
+        agree(run_on("cpp", program, tensors), program, tensors, torch.float64)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_values_on_triton(triton: Interpreting, name: str) -> None:
+    made = step(name)
+    for program, tensors in ((made.forward, made.given), (made.backward, made.read)):
+        agree(triton.call(on_triton.run, str(program), tensors), program, tensors, torch.float64)
