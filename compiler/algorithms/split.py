@@ -81,8 +81,9 @@ def _split(form: Form, domains: tuple[tuple[Axis, ...], ...]) -> Form | None:
         return None
     if isinstance(match_sum(form), StreamedSum):
         return None
-    for piece in (form.pieces[0], _flat(form.pieces[0])):
-        for keys in domains if piece is not None else ():
+    flat = _flat(form.pieces[0])
+    for piece in (form.pieces[0], *((flat,) if flat is not None else ())):
+        for keys in domains:
             rest = tuple(axis for axis in piece.axes if axis not in keys)
             if not rest or len(rest) + len(keys) != len(piece.axes):
                 continue

@@ -238,7 +238,8 @@ def _fixed_masks(
 
 
 def _contraction(score: Form, over: set[Axis]) -> Reduce | None:
-    """The one sum inside the score that depends on the reduced axes; where there are none, its one sum."""
+    """The one sum inside the score that depends on the reduced axes, or on all of them; where there are none, its
+    one sum."""
     found = [
         each
         for each in walk((score,), _operands)
@@ -247,6 +248,9 @@ def _contraction(score: Form, over: set[Axis]) -> Reduce | None:
     plain = [each for each in found if each.op == "sum" and len(each.pieces) == 1]
     if not over:
         return plain[0] if len(found) == len(plain) == 1 else None
+    whole = [each for each in found if over <= set(each.axes)]
+    if len(whole) == 1:
+        found = whole  # the others have fewer entries than there are pairs: they are stored, and read entry by entry
     if len(found) > 1:
         raise Unfit("the score holds more than one contraction over the keys")
     if found and not plain:

@@ -17,7 +17,7 @@ gradient that goes back into one): it is stored, and what is made of it reads it
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
@@ -106,12 +106,7 @@ def _match(form: Form) -> StreamedSum:
     reads = [each for each in atoms if each not in paired and _moved(each, keys, over)]
     sides = tuple(side_of(value, keys, set(over)) for value in values)
     lanes = set(form.axes).difference(*(depends(each, keys) for each in (*(i.key for i in inner), *sides)))
-    statistics = tuple(
-        (each, side)
-        for each in reads
-        for side in (_side(each, keys, over),)
-        if not lanes <= depends(side, keys)
-    )
+    statistics = _statistics(reads, keys, over, lanes)
     predicates = tuple(dict.fromkeys((*masks, *(p for weight in weights for p in _predicates(weight)))))
     return _roles(StreamedSum(form, keys, predicates, weights, inner, statistics, sides, (), (), ()))
 
@@ -217,6 +212,18 @@ def _weights(form: Form) -> bool:
 
 def _side(form: Form, keys: tuple[Key, ...], over: frozenset[Axis]) -> Side:
     return side_of(form, keys, set(over), ("real", "bool", "int"))
+
+
+def _statistics(
+    reads: Sequence[Form], keys: tuple[Key, ...], over: frozenset[Axis], lanes: set[Axis]
+) -> tuple[tuple[Form, Side], ...]:
+    """The reads that have one entry a key, for some of the queries perhaps, if something is left in the lanes
+    without these; what is none is loaded entry by entry."""
+    sides = [(each, _side(each, keys, over)) for each in reads]
+    found = tuple((each, side) for each, side in sides if not lanes <= depends(side, keys))
+    if lanes.difference(*(depends(side, keys) for _, side in found)):
+        return found
+    return tuple((each, side) for each, side in found if not lanes & depends(side, keys))
 
 
 def _moved(form: Form, keys: tuple[Key, ...], over: frozenset[Axis]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ...dsl.program import At, Coordinate, Form, Indices, Leaf, Map, Reduce, walk
 from ..fusion.contraction import factors_of
+from ..fusion.sum_family import StreamedSum, match_sum
 from ..rewrites.rewrite import surely_present
 
 MOST_RECOMPUTED = 300
@@ -15,7 +16,8 @@ class Skewed:
     mixes two axes of the form (`p[{h: h - dh}]`, p over h and dh), and where the read asks for no more
     entries than there are. All else stays one value that is read, and so does what comes after
     `MOST_RECOMPUTED` forms: shifts of shifts would otherwise double with each level. A linear map that is read
-    once for each channel of a group (`k[{g: c // 16, h: h - dh}]`) is made once, not for each channel."""
+    once for each channel of a group (`k[{g: c // 16, h: h - dh}]`) is made once, not for each channel; a sum
+    that streams has fewer entries than there are pairs, and is made once."""
 
     def __init__(self) -> None:
         self.left = MOST_RECOMPUTED
@@ -26,7 +28,7 @@ class Skewed:
         mixed = any(set(index.axes) & set(form.axes) - {axis} for axis, index in indices)
         if not mixed or len(At(form, indices).axes) > len(form.axes) or self.left == 0:
             return False
-        if _repeats(indices) and _linear(form):
+        if _repeats(indices) and _linear(form) or isinstance(match_sum(form), StreamedSum):
             return False
         self.left -= 1
         return True
