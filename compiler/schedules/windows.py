@@ -49,7 +49,7 @@ def window_kernel(
     row = row_axis(result, others, known, schedule)
     if row is None or result.presence:
         return None
-    lowering = WindowLowering(Builder(real), known, others, total=total)
+    lowering = WindowLowering(Builder(real), known, others, total=total, row=row)
     return Windows(name, result, row, schedule, lowering).write()
 
 
@@ -95,6 +95,7 @@ class WindowLowering(Lowering):
     which operand and which number it is of, so that equal sums are one."""
 
     total: Totality
+    row: Axis
     rows: dict[Operand, Operand] = field(default_factory=dict[Operand, Operand])
     hasty: list[tuple[Reduce, Env, Operand]] = field(default_factory=list[tuple[Reduce, Env, Operand]])
     """The sums to which products were added that may be absent, where they are."""
@@ -129,9 +130,11 @@ class WindowLowering(Lowering):
         return self.shifted(self.builder.let("mul", root, number, kind="int"), steps * number)
 
     def _read(self, form: Form, env: Env, guard: Operand) -> Tile:
-        """A row that does not exist is read by nobody."""
-        tests = [self.rows[env[axis]] for axis in self.source(form).axes if env[axis] in self.rows]
-        return Lowering._read(self, form, env, self.builder.both(guard, *tests))
+        """A row that does not exist is read by nobody. Along any other axis the same number is no row: a read
+        tests itself whether it lies in range, and the row beside it may exist where this one does not."""
+        at = env.get(self.row) if self.row in self.source(form).axes else None
+        exists = self.rows.get(at, True) if at is not None else True
+        return Lowering._read(self, form, env, self.builder.both(guard, exists))
 
     def reduce(self, form: Reduce, env: Env, guard: Operand) -> Tile:
         """A reduction, its entries one after the other."""
