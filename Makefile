@@ -22,10 +22,10 @@ demo: $(READY)
 	$(RUN) -m examples.demo $(ARGS)
 
 test: $(READY)
-	$(RUN) -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(RUN) -m pytest -q -n 2 --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 test-all: $(READY)
-	PLAIT_CXX_LEVEL=-O3 $(RUN) -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "" --hypothesis-profile=all $(ARGS)
+	PLAIT_CXX_LEVEL=-O3 $(RUN) -m pytest -q -n 2 --dist loadgroup --no-loadscope-reorder -m "" --hypothesis-profile=all $(ARGS)
 
 bench: $(READY)
 	$(RUN) -m benchmarks.run $(ARGS)

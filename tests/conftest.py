@@ -19,8 +19,11 @@ from interpreting import Interpreting
 CACHES = {"PLAIT_CACHE_DIR": "plait", "TRITON_CACHE_DIR": "triton", "TORCHINDUCTOR_CACHE_DIR": "inductor"}
 """The variable that says where each tool caches, and its folder below the one of this run."""
 
-LONGEST = ("test_attack", "test_triton_programs", "test_unions", "test_triton_families", "test_papers_triton")
+LONGEST = ("test_triton_programs", "test_unions", "test_triton_families", "test_papers_triton")
 """The files that take more than half a minute, longest first."""
+
+DIVIDED = "test_attack"
+"""The file whose tests are handed to workers one by one, behind all others: they fill up what is left over."""
 
 VALUES = (
     "test_papers", "test_papers_configs", "test_unions", "test_generated", "test_nonfinite", "test_hoisting",
@@ -92,9 +95,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The files that take longest come first, so that the workers end together. A gpu test on a machine
-    without one is skipped, with the reason; not where kernels are interpreted."""
-    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
+    """The files that take longest come first, so that the workers end together, and each is one worker's. A gpu
+    test on a machine without one is skipped, with the reason; not where kernels are interpreted."""
+    last = len(LONGEST) + 1
+    places = {name: i for i, name in enumerate(LONGEST)} | {DIVIDED: last}
+    items.sort(key=lambda item: places.get(item.path.stem, last - 1))
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(item.name if item.path.stem == DIVIDED else item.path.stem))
     wanting = [item for item in items if item.get_closest_marker("gpu")]
     if not wanting or os.environ.get("TRITON_INTERPRET") == "1":
         return

@@ -32,7 +32,7 @@ BEGIN, END = "<!-- breakages: python -m tests.mutations writes this table -->", 
 SECONDS, ALL_SECONDS = 300, 3600
 """How long the expected tests may take, and all of them: a program that does not end is a broken one too."""
 
-EVERYTHING = ("-n", "2", "--dist", "loadfile")
+EVERYTHING = ("-n", "2", "--dist", "loadgroup")
 """What `make test` gives to pytest."""
 
 
