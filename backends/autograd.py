@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor
 from torch._C._functorch import is_legacy_batchedtensor
+from torch._functorch.utils import unwrap_dead_wrappers
 from torch.autograd import Function, forward_ad
 from torch.nn import Parameter
 
@@ -111,7 +112,7 @@ class Differentiable:
         if torch.compiler.is_compiling():
             return self._traced(given)
         device = given[0].device.type if given else "cpu"
-        if any(map(_opaque, given)) or device not in DEVICES or torch._C._len_torch_dispatch_stack():
+        if _opaque(given) or device not in DEVICES or torch._C._len_torch_dispatch_stack():
             return self._traced(given)
         if torch.is_autocast_enabled(device):
             with torch.autocast(device, enabled=False):
@@ -120,7 +121,8 @@ class Differentiable:
 
     def _eager(self, given: Sequence[Tensor]) -> dict[str, Tensor]:
         if not _watched(given):
-            return dict(zip(self.results, self.launch(*given), strict=True))
+            made = self.compiled.run(dict(zip(self.names, given, strict=True)))
+            return {name: made[name] for name in self.results}
         call = self.keeping(given)
         made = dict(zip(call.results, call.record(call.launch, given), strict=True))
         return {name: made[name] for name in self.results}
@@ -182,13 +184,7 @@ class Differentiable:
     def launch(self, *tensors: Tensor) -> Tensors:
         """The results as new tensors, none of which shares memory with another or with a given one."""
         made = self.compiled.run(dict(zip(self.names, tensors, strict=True)))
-        fresh: list[Tensor] = []
-        taken = {_memory(tensor) for tensor in tensors}
-        for name in self.results:
-            tensor = made[name] if _memory(made[name]) not in taken else made[name].clone()
-            taken.add(_memory(tensor))
-            fresh.append(tensor.contiguous())
-        return tuple(fresh)
+        return tuple([made[name] for name in self.results])
 
     def fake(self, *tensors: Tensor) -> Tensors:
         """Empty tensors like the results of `launch`. Raises AxisSizeMismatch and its kin."""
@@ -306,9 +302,9 @@ def differentiable(compiled: Compiled) -> Differentiable:
     return Differentiable(compiled)
 
 
-def _opaque(tensor: Tensor) -> bool:
-    """Whether a kernel cannot reach the memory: a tensor of another class, or of `is_grads_batched`."""
-    return type(tensor) not in PLAIN or is_legacy_batchedtensor(tensor)
+def _opaque(tensors: Sequence[Tensor]) -> bool:
+    """Whether a kernel cannot reach some memory: a tensor of another class, or of `is_grads_batched`."""
+    return any(type(tensor) not in PLAIN or is_legacy_batchedtensor(tensor) for tensor in tensors)
 
 
 def _watched(tensors: Sequence[Tensor]) -> bool:
@@ -318,15 +314,18 @@ def _watched(tensors: Sequence[Tensor]) -> bool:
     return forward_ad._current_level >= 0 or torch._C._are_functorch_transforms_active()
 
 
-def _memory(tensor: Tensor) -> int:
-    return tensor.untyped_storage()._cdata
-
-
 # --- autograd
 
 
 class _Call(Function):
     """One call. Its tensors are those of the program, in order."""
+
+    @classmethod
+    def apply(cls, *args: Any, **kwargs: Any) -> Any:
+        """That of Function, which reads the signature of `forward` at every call: 40 us here."""
+        if kwargs or torch._C._are_functorch_transforms_active():
+            return super().apply(*args, **kwargs)
+        return cast("Any", super(Function, cls)).apply(*unwrap_dead_wrappers(args))
 
     @staticmethod
     def forward(program: Differentiable, run: Run, *tensors: Tensor) -> Tensors:
@@ -336,14 +335,11 @@ class _Call(Function):
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensors) -> None:
         program, _, *tensors = inputs
         ctx.program = program
-        places = {name: place for place, name in enumerate(program.results)}
-        ctx.save_for_backward(*tensors, *(output[places[each.result]] for each in program.kept))
+        made = dict(zip(program.results, output, strict=True))
+        ctx.save_for_backward(*tensors, *[made[each.result] for each in program.kept])
         ctx.save_for_forward(*tensors)
         ctx.set_materialize_grads(False)
-        rough = [
-            made for name, made in zip(program.results, output, strict=True) if name not in program.smooth
-        ]
-        ctx.mark_non_differentiable(*rough)
+        ctx.mark_non_differentiable(*[tensor for name, tensor in made.items() if name not in program.smooth])
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:

@@ -33,9 +33,8 @@ from ..dsl.size_forms import Sizes, axis_range, evaluate_size
 from ..dsl.sizes import Binder, expand_batch
 from . import assembler, reference
 from .cache import COMPILING, digest, makers, read_index, write_index
-from .executable import Call, Executable, Shapes, magnitude, unpack
-from .given import called, check_given, plain
-from .pages import fresh
+from .executable import Call, Executable, Shapes, magnitude
+from .given import called, check_given
 from .precision import (
     NARROW,
     STORED,
@@ -49,8 +48,9 @@ from .precision import (
     result_reals,
     unknown_type,
 )
+from .running import Running, apart
 from .shapes import bound
-from .workspace import Workspace, workspace
+from .workspace import workspace
 
 if TYPE_CHECKING:
     from .assemble import Assembler
@@ -66,17 +66,11 @@ MOST_PREPARED = 4096
 
 
 @dataclass(slots=True)
-class Prepared:
-    """One shape of call: what to allocate and what to launch."""
+class Prepared(Running):
+    """One shape of call, with what was asked for, and the inputs that are indices, with their ranges."""
 
-    executable: Executable
-    sizes: dict[Axis, int]
-    shapes: dict[str, list[int]]
-    numbers: list[list[int]]
-    device: torch.device
     request: tuple[int, BackendName, Precision, tuple[int, ...]]
     indices: tuple[tuple[Declaration, range], ...]
-    workspace: Workspace | None
 
 
 @dataclass(slots=True)
@@ -158,14 +152,15 @@ class Compiled:
         return given
 
     def run(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """All results by name: outputs, and updated buffers under `update:NAME`."""
+        """All results by name: outputs, and updated buffers under `update:NAME`. They are contiguous, and none shares
+        memory with another or with a given tensor."""
         key = self._shape_of_call(tensors)
         prepared = self._prepared.get(key)
         if prepared is None:
             check_given(self.program, tensors)
             backend, types = self._choose(tensors)
             if backend == "reference" or types is None:
-                return self._reference(tensors)
+                return apart(self._reference(tensors), tensors)
             with COMPILING:
                 prepared = self._prepared.get(key) or self._prepare(tensors, backend, types)
                 if len(self._prepared) >= MOST_PREPARED:
@@ -174,13 +169,13 @@ class Compiled:
         self.last = prepared
         for declaration, legal in prepared.indices:
             self._check_indices(declaration, legal, tensors)
-        return self._launch(prepared, tensors)
+        return prepared(tensors)
 
     def _shape_of_call(self, tensors: Mapping[str, Tensor]) -> object:
         """What `Prepared` depends on. Raises WrongDtype where a tensor has no strides."""
         try:
             return tuple(
-                (name, t.shape, t.stride(), t.dtype, t.device, t.layout) for name, t in tensors.items()
+                [(name, t.shape, t.stride(), t.dtype, t.device, t.layout) for name, t in tensors.items()]
             )
         except (RuntimeError, AttributeError):
             check_given(self.program, tensors)
@@ -209,41 +204,6 @@ class Compiled:
             name: x.to(dtype_of(kinds[x.dtype], made[name])) if x.dtype in kinds else x
             for name, x in results.items()
         }
-
-    def _launch(self, prepared: Prepared, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        executable, shapes = prepared.executable, prepared.shapes
-        device = prepared.device
-        held = {
-            slot.name: unpack(plain(tensors[slot.name]), shapes[slot.name], slot.packs)
-            for slot in executable.slots
-            if slot.given
-        }
-        if prepared.workspace is not None:
-            prepared.workspace.run(held, shapes, device)
-        else:
-            self._run(prepared, held)
-        results: dict[str, Tensor] = {}
-        given: set[str] = set()
-        for result in executable.outputs:
-            tensor = result.of(held[result.slot])
-            # One value under two names is two tensors.
-            results[result.name] = tensor.clone() if result.slot in given else tensor
-            given.add(result.slot)
-        return results
-
-    @staticmethod
-    def _run(prepared: Prepared, held: dict[str, Tensor]) -> None:
-        """Run the steps, each value in a tensor of its own."""
-        executable, device = prepared.executable, prepared.device
-        for slot in executable.slots:
-            if not slot.given:
-                held[slot.name] = fresh(prepared.shapes[slot.name], slot.dtype, device)
-        for step, numbers in zip(executable.steps, prepared.numbers, strict=True):
-            if isinstance(step, Call):
-                step.built([held[name] for name in step.tensors], numbers)
-            else:
-                with device:  # what a reference operation makes lies beside what it is given
-                    held |= step(held, prepared.sizes)
 
     # --- choosing
 
@@ -300,7 +260,7 @@ class Compiled:
         indices = tuple((d, axis_range(axis, found)) for d, axis in typed if axis is not None)
         room = workspace(executable, sizes, shapes)
         request = (len(batch), backend, types, orders)
-        return Prepared(executable, sizes, shapes, numbers, _device(tensors), request, indices, room)
+        return Prepared(executable, sizes, shapes, numbers, _device(tensors), room, request, indices)
 
     def _sized(self, tensors: Mapping[str, Tensor]) -> Sizes:
         """The sizes, for which nothing that has to be there is absent."""

@@ -3,7 +3,7 @@ is left in it but arithmetic on the sizes of signature axes, so that it can be k
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -38,6 +38,12 @@ class Built(Protocol):
     def source(self) -> str: ...
     def load(self) -> bool:
         """Whether what it was built into is still there."""
+        ...
+
+    def by_address(
+        self, strides: Sequence[Sequence[int]], sizes: Sequence[int]
+    ) -> Callable[[Sequence[int]], None] | None:
+        """A launch for tensors of these strides that takes their addresses; None where one takes tensors."""
         ...
 
     def __call__(self, tensors: Sequence[Tensor], sizes: Sequence[int]) -> None: ...

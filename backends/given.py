@@ -120,4 +120,9 @@ def plain(tensor: Tensor) -> Tensor:
     """The tensor without its graph, its values in memory as they are: torch keeps a minus sign, and zeros
     that are all zero, as a mark beside the memory."""
     detached = tensor.detach()
-    return detached.clone() if detached.is_neg() or detached._is_zerotensor() else detached
+    return detached.clone() if marked(detached) else detached
+
+
+def marked(tensor: Tensor) -> bool:
+    """Whether its values are not what lies in memory."""
+    return tensor.is_neg() or tensor._is_zerotensor()

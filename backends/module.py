@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -104,6 +104,10 @@ class Plans:
 
     def plan(self, mode: str, without: Path = ()) -> Plan:
         """Raises whatever is wrong with the program."""
+        if not torch.compiler.is_compiling():
+            found = getattr(self.made, _choice(mode, without), None)
+            if found is not None:
+                return found
         self.prepare(mode, without)
         return getattr(self.made, _choice(mode, without))
 
@@ -214,7 +218,7 @@ class PlaitModule(nn.Module):
         mode = self._mode()
         plan = self._plans.plan(mode)
         tensors = _given(plan, self._plans.optional, inputs, named)
-        without = tuple(name for name in plan.inputs if name not in tensors)
+        without = tuple([name for name in plan.inputs if name not in tensors])
         if without:
             plan = self._plans.plan(mode, without)
         for name, path in plan.owned:
@@ -256,6 +260,8 @@ def _given(
 ) -> dict[str, Tensor]:
     """The tensors of a call by name. None stands for an optional input that is left out."""
     program = plan.program
+    if not named and len(inputs) == len(plan.inputs) and all(isinstance(each, Tensor) for each in inputs):
+        return dict(zip(plan.inputs, cast("Sequence[Tensor]", inputs), strict=True))
     if len(inputs) > len(plan.inputs):
         raise UnknownArgument(
             f"`{program.name}` takes {counted(len(plan.inputs), 'input')}, and {len(inputs)} were given",

@@ -152,20 +152,19 @@ class Workspace:
 
     def run(self, held: dict[str, Tensor], shapes: Mapping[str, Sequence[int]], device: torch.device) -> None:
         """Run the kernels on the given tensors; the results, of these shapes, are put beside them."""
-        apart = self.apart()
+        apart, sums = self.apart(), self.sums()
+        alike = self.same().union(slot.name for slot in self.executable.slots if slot.given)
         for slot in self.executable.slots:
             if slot.name in apart and not slot.given:
                 held[slot.name] = fresh(shapes[slot.name], slot.dtype, device)
         room = fresh([self.bytes], torch.uint8, device)
         typed = {slot.dtype: room.view(slot.dtype) for slot in self.executable.slots if slot.name not in held}
-        typed |= {
-            slot.dtype: room.view(slot.dtype) for slot in self.executable.slots if slot.name in self.sums()
-        }
+        typed |= {slot.dtype: room.view(slot.dtype) for slot in self.executable.slots if slot.name in sums}
         for starts in product(*(range(0, size, step) for _, size, step in self.cuts)):
             extents = tuple(
                 min(step, size - at) for (_, size, step), at in zip(self.cuts, starts, strict=True)
             )
-            self._run(held, typed, starts, extents)
+            self._run(held, typed, starts, extents, alike)
 
     def _run(
         self,
@@ -173,7 +172,9 @@ class Workspace:
         typed: Mapping[torch.dtype, Tensor],
         starts: tuple[int, ...],
         extents: tuple[int, ...],
+        alike: frozenset[str],
     ) -> None:
+        """One part. `alike` is what does not differ between parts."""
         part, here = self.part(extents), dict(held)
         for (cut, _, _), at, extent in zip(self.cuts, starts, extents, strict=True):
             for name, dim in cut.dims.items():
@@ -188,7 +189,6 @@ class Workspace:
                 tensor = typed[each.slot.dtype]
                 here[each.slot.name] = tensor.as_strided(each.shape, each.strides, each.first)
         once = not any(starts)
-        alike = self.same().union(slot.name for slot in self.executable.slots if slot.given)
         for step, numbers in zip(self.executable.steps, part.numbers, strict=True):
             assert isinstance(step, Call)
             if once or not alike.issuperset(step.tensors):

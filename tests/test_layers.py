@@ -46,8 +46,8 @@ LAYERS: tuple[tuple[str, str], ...] = (
     # programs from programs
     ("compiler.rewrites", "rewrites affine residues rewrite conditions simplify total cuts weights"),
     # which values are stored
-    ("compiler.fusion", "fusion graphs plan work check_plan contraction keys key_classes"),
-    ("compiler.fusion", "attention_family sum_family outlets tile_group fuse join"),
+    ("compiler.fusion", "fusion graphs plan work check_plan contraction folds keys key_classes"),
+    ("compiler.fusion", "attention_family sum_family outlets tile_group fuse join unfused"),
     # what is computed in another order, or elsewhere
     ("compiler.algorithms", "algorithms split chunks order taps merge hoist deploy"),
     # derivatives, and what the forward call keeps for them
@@ -58,13 +58,13 @@ LAYERS: tuple[tuple[str, str], ...] = (
     ("compiler.schedules", "stream stream_sum roles entries halo tile_reduce tiles windows target phasing"),
     ("compiler", "pipeline"),
     # what explain() knows
-    ("compiler.report", "report trips seen cost receptive notes page together explain"),
+    ("compiler.report", "report trips seen reads cost receptive fields notes room together layout drawing page explain"),
     # what needs no printer: a call that finds its kernels in the cache
     (
         "backends",
         "given reference one_thread derivatives hoists precision budget rounding pages executable",
     ),
-    ("backends", "workspace kernel_graph cache"),
+    ("backends", "workspace running kernel_graph cache"),
     # the printers, apart from each other
     ("backends", "cpp cpp.ops cpp.emit cpp.intervals cpp.layout cpp.widths cpp.indices cpp.nests cpp.scope"),
     (

@@ -217,7 +217,7 @@ def run_apart(
 ) -> dict[str, Tensor]:
     values = other.measure(prepared.sizes)
     numbers = [[values[form] for form in step.numbers] for step in other.steps if isinstance(step, Call)]
-    return call._launch(replace(prepared, executable=other, numbers=numbers), tensors)
+    return replace(prepared, executable=other, numbers=numbers)(tensors)
 
 
 def test_a_batch_may_be_empty() -> None:

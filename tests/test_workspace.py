@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 
 import pytest
 import torch
@@ -13,8 +14,8 @@ from agreement import nearly
 from plait import parse
 from plait.backends import workspace
 from plait.backends.assemble import late
-from plait.backends.compiled import Compiled
 from plait.backends.executable import Call, Executable, Result, Slot
+from plait.backends.running import Running
 from plait.backends.workspace import Life, Workspace, packed
 from plait.compiler.gradient.derive import gradient
 from plait.compiler.pipeline import plan_program
@@ -67,14 +68,14 @@ def step(batch: int) -> tuple[list[Tensor], list[Workspace | None]]:
     given = {
         name: torch.randn(shape, generator=random).requires_grad_() for name, shape in shapes(batch).items()
     }
-    launch = Compiled._launch
+    launch = Running.__call__
 
-    def watched(self: Compiled, *arguments: object) -> object:
-        ran.append(arguments[0].workspace)  # pyright: ignore
-        return launch(self, *arguments)  # pyright: ignore
+    def watched(self: Running, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        ran.append(self.workspace)
+        return launch(self, tensors)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Compiled, "_launch", watched)
+        patch.setattr(Running, "__call__", watched)
         y, m = call(**given)
         (y.sin().sum() + m.sum()).backward()
     return [y.detach(), m.detach(), *(each.grad for each in given.values() if each.grad is not None)], ran

@@ -78,16 +78,20 @@ class Built:
             return False
         return True
 
-    def prepare(self, tensors: Sequence[Tensor], sizes: Sequence[int]) -> ctypes.Array[ctypes.c_long]:
-        """Sizes and strides as the kernel takes them; the same for every call of these shapes."""
-        numbers = [*sizes, *(stride for tensor in tensors for stride in tensor.stride())]
-        return (ctypes.c_long * max(1, len(numbers)))(*numbers)
+    def by_address(
+        self, strides: Sequence[Sequence[int]], sizes: Sequence[int]
+    ) -> Callable[[Sequence[int]], None]:
+        """A launch for tensors of these strides: it takes their addresses."""
+        all_numbers = [*sizes, *(stride for each in strides for stride in each)]
+        numbers = (ctypes.c_long * max(1, len(all_numbers)))(*all_numbers)
+        function, held = self.function(), ctypes.c_void_p * len(strides)
 
-    def launch(self, tensors: Sequence[Tensor], numbers: ctypes.Array[ctypes.c_long]) -> None:
-        """Run on prepared numbers."""
-        buffers = (ctypes.c_void_p * len(tensors))(*[tensor.data_ptr() for tensor in tensors])
-        threads = torch.get_num_threads()
-        self.function()(buffers, numbers, runner(threads), threads)
+        def launch(addresses: Sequence[int]) -> None:
+            threads = torch.get_num_threads()
+            function(held(*addresses), numbers, runner(threads), threads)
+
+        return launch
 
     def __call__(self, tensors: Sequence[Tensor], sizes: Sequence[int]) -> None:
-        self.launch(tensors, self.prepare(tensors, sizes))
+        launch = self.by_address([tensor.stride() for tensor in tensors], sizes)
+        launch([tensor.data_ptr() for tensor in tensors])

@@ -88,6 +88,10 @@ class Built:
             function = self._function = getattr(imported(self.path), self.entry)
         return function
 
+    def by_address(self, strides: Sequence[Sequence[int]], sizes: Sequence[int]) -> None:
+        """None: Triton takes tensors."""
+        return None
+
     def __call__(self, tensors: Sequence[Tensor], sizes: Sequence[int]) -> None:
         """Fill the outputs among `tensors`, which stand in the order of `kernel.buffers` with any
         strides; `sizes` in that of `kernel.sizes`.
