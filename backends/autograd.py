@@ -68,6 +68,7 @@ class Differentiable:
     smooth: tuple[str, ...] = field(init=False)
     """The names of the outputs that carry derivatives."""
     operator: Any = field(init=False, default=None, repr=False)
+    _known: frozenset[str] = field(init=False, repr=False)
     _derived: dict[object, tuple[Differentiable, tuple[str, ...]]] = field(init=False, repr=False)
     _twins: dict[object, Differentiable] = field(init=False, repr=False)
     _sums: Sums | None = field(init=False, default=None, repr=False)
@@ -84,6 +85,7 @@ class Differentiable:
             for output in program.outputs
             if output.value.kind in SMOOTH and output.name not in extra
         )
+        self._known = frozenset(self.names)
         self._derived, self._twins = {}, {}
 
     @property
@@ -106,11 +108,13 @@ class Differentiable:
 
     def __call__(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Raises what `Compiled.run` raises."""
-        if len(tensors) != len(self.names) or any(name not in tensors for name in self.names):
+        if torch.compiler.is_compiling():
+            if len(tensors) != len(self.names) or any(name not in tensors for name in self.names):
+                return self.compiled.run(tensors)
+            return self._traced([tensors[name] for name in self.names])
+        if tensors.keys() != self._known:
             return self.compiled.run(tensors)
         given = [tensors[name] for name in self.names]
-        if torch.compiler.is_compiling():
-            return self._traced(given)
         device = given[0].device.type if given else "cpu"
         if _opaque(given) or device not in DEVICES or torch._C._len_torch_dispatch_stack():
             return self._traced(given)

@@ -32,6 +32,12 @@ VALUES = (
 )  # fmt: skip
 """The files that ask for the values of many small kernels: building them at -O0 takes two thirds of the time."""
 
+TEAMS = (
+    "test_cpp", "test_deterministic", "test_module_processes", "test_phases", "test_recompute", "test_split",
+    "test_one_artefact",
+)  # fmt: skip
+"""The files that run one program on several numbers of threads."""
+
 os.environ["PLAIT_VERIFY"] = "1"  # the checkers of plans, graphs and kernels run after every step
 
 # Building is most of what tests wait for, and takes half as long so. `make test-all` says -O3; what is said of
@@ -123,6 +129,13 @@ def quickly_built(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
     """Kernels that run once are not optimised, unless the run asks for another level."""
     if request.path.stem in VALUES and os.environ["PLAIT_CXX_LEVEL"] == "-Og":
         monkeypatch.setenv("PLAIT_CXX_LEVEL", "-O0")
+
+
+@pytest.fixture(autouse=True)
+def teams(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where threads are what is tested, small launches call all of them too."""
+    if request.path.stem in TEAMS:
+        monkeypatch.setattr("plait.backends.cpp.launch.MANY", 0)
 
 
 @pytest.fixture

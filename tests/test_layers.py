@@ -69,7 +69,7 @@ LAYERS: tuple[tuple[str, str], ...] = (
     ("backends", "cpp cpp.ops cpp.emit cpp.intervals cpp.layout cpp.widths cpp.indices cpp.nests cpp.scope"),
     (
         "backends",
-        "cpp.fills cpp.takes cpp.stores cpp.exact cpp.folds cpp.stencils cpp.groups cpp.dots cpp.scalars",
+        "cpp.fills cpp.takes cpp.stores cpp.exact cpp.folds cpp.stencils cpp.groups cpp.dots cpp.scalars cpp.effort",
     ),
     ("backends", "cpp.phases cpp.printer cpp.build cpp.pool cpp.launch cpp.rates cpp.produce"),
     ("backends", "triton triton.ops triton.library triton.names triton.layout triton.options triton.emit"),

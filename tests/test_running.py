@@ -12,6 +12,7 @@ from torch import Tensor
 import plait
 from plait import parse
 from plait.backends.compiled import Compiled
+from plait.backends.cpp import launch
 from plait.backends.running import Direct
 
 NORM = """mixer norm(x[b, t, c]) -> y[b, t, c], top[b], y2[c, (b, t)]:
@@ -156,3 +157,28 @@ def test_a_module_takes_its_weights_where_they_are() -> None:
         weight[3] = 0
         after = module(x=x, weight=weight)
     assert torch.equal(after[0][..., 3], torch.zeros(2, 5)) and not torch.equal(before[0], after[0])
+
+
+@pytest.mark.parametrize(
+    ("text", "few", "many"),
+    [
+        ("mixer squares(x[n]) -> y[n]:\n  y = x * x\n", (64,), (2**16,)),
+        ("mixer sums(x[b, n]) -> y[b]:\n  y = sum[n](x)\n", (8, 64), (2, 2**16)),
+        ("mixer table(x[n, m=64]) -> y[n, m]:\n  y = exp(x)\n", (2, 64), (100, 64)),
+        (NORM.replace(", y2[c, (b, t)]", "").replace("  y2 = y\n", ""), (1, 2, 7), (64, 64, 7)),
+    ],
+    ids=["pointwise", "sums", "functions", "phases"],
+)
+def test_what_is_little_runs_on_one_thread(
+    text: str, few: tuple[int, ...], many: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    runner = launch.runner
+    monkeypatch.setattr(launch, "runner", lambda threads: (asked.append(threads), runner(threads))[1])
+    compiled = Compiled(parse(text).program(), "cpp", on_unfused="error")
+    weight = {"weight": random(7)} if "weight" in text else {}
+    for shape, threads in ((few, 1), (many, 2), (few, 1)):
+        asked.clear()
+        compiled.run({"x": random(*shape), **weight})
+        assert threads in asked and max(asked) == threads, shape

@@ -14,6 +14,10 @@ from torch import Tensor
 
 from .pool import pool
 
+MANY = 65536
+"""A launch of fewer operations runs on one thread: to call others takes some microseconds, and milliseconds where they
+are busy elsewhere."""
+
 _forked: list[bool] = []
 """Holds something in a child of a fork."""
 
@@ -85,9 +89,12 @@ class Built:
         all_numbers = [*sizes, *(stride for each in strides for stride in each)]
         numbers = (ctypes.c_long * max(1, len(all_numbers)))(*all_numbers)
         function, held = self.function(), ctypes.c_void_p * len(strides)
+        effort = getattr(ctypes.CDLL(str(self.library)), f"{self.entry}_effort")
+        effort.argtypes, effort.restype = [ctypes.c_void_p], ctypes.c_double
+        alone = effort(numbers) < MANY
 
         def launch(addresses: Sequence[int]) -> None:
-            threads = torch.get_num_threads()
+            threads = 1 if alone else torch.get_num_threads()
             function(held(*addresses), numbers, runner(threads), threads)
 
         return launch

@@ -18,6 +18,7 @@ from ...compiler.kernels.phases import Phased, kernels_of
 from ...compiler.meaning.partial import NO_INTEGER
 from ...compiler.schedules.target import CpuTarget
 from ...dsl.errors import CompilerFault
+from .effort import effort
 from .emit import HEADER, mangle
 from .intervals import classify
 from .phases import entry_of_phases, places
@@ -45,10 +46,11 @@ def _source(kernel: Kernel | Phased, target: CpuTarget) -> str:
     """A kernel with its entry, or the phases of one with theirs."""
     if isinstance(kernel, Kernel):
         return Printer(kernel, target).source()
-    phases = zip(kernel.parts, places(kernel), strict=True)
-    return "\n".join(
-        [*(Printer(part.kernel, target, place).work() for part, place in phases), entry_of_phases(kernel)]
-    )
+    parts = zip(kernel.parts, places(kernel), strict=True)
+    printers = [Printer(part.kernel, target, place) for part, place in parts]
+    own = [(each.kernel, each.given_size) for each in printers]
+    entries = [entry_of_phases(kernel), effort(mangle(kernel.name), own)]
+    return "\n".join([*(each.work() for each in printers), *entries])
 
 
 STACK_BYTES = 2**20
@@ -74,6 +76,7 @@ class Printer(Scalars):
             "  job shared = {buffers, numbers, 0, run && threads > 1 ? (long)threads : 1};",
             f"  if (run && threads > 1) run(of_{name}::work, &shared, threads, 0); else of_{name}::work(&shared);",
             "}",
+            effort(name, [(self.kernel, self.given_size)]),
         ]
         return "\n".join([*lines, ""])
 
@@ -117,7 +120,7 @@ class Printer(Scalars):
 
     def _numbers(self) -> list[str]:
         lines = ["  job *shared = (job *)given;", "  const long *numbers = shared->numbers;"]
-        lines += [f"  const long {mangle(size)} = {self._given_size(size)};" for size in self.kernel.sizes]
+        lines += [f"  const long {mangle(size)} = {self.given_size(size)};" for size in self.kernel.sizes]
         flat = self.place.flat
         for i, buffer in enumerate(self.kernel.buffers):
             held = ("const " if buffer.role == "in" else "") + self._held(buffer)
@@ -129,11 +132,11 @@ class Printer(Scalars):
                 lines.append(f"  const long {mangle(buffer.name)}_s{dim} = {stride};")
         return lines
 
-    def _given_size(self, size: Operand) -> str:
+    def given_size(self, size: Operand) -> str:
         """A size of the kernel among the numbers of the launch."""
         flat = self.place.flat
         if flat is not None and size == flat.size:
-            return " * ".join(self._given_size(each) for each in flat.sizes)
+            return " * ".join(self.given_size(each) for each in flat.sizes)
         if not isinstance(size, str):
             return f"{size}L"
         return f"numbers[{self.place.sizes + self.kernel.sizes.index(size)}]"
@@ -150,7 +153,7 @@ class Printer(Scalars):
 
     def _lies_flat(self, flat: Flat) -> str:
         """Whether the last of two lane axes begins where the row before ends, in every tensor."""
-        outer, inner = (self._given_size(each) for each in flat.sizes)
+        outer, inner = (self.given_size(each) for each in flat.sizes)
         tests = [f"{outer} * {inner} <= MOST_FLAT"]
         for i, buffer in enumerate(self.kernel.buffers):
             if buffer.name in flat.dims:
