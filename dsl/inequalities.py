@@ -14,6 +14,9 @@ from dataclasses import dataclass, field
 from .algebra import surely_nonnegative
 from .polynomial import Polynomial, TooHard, symbol_of
 
+PRODUCTS = 32
+"""Products of a goal's terms with those of a fact that cost as much as a step."""
+
 Facts = tuple[Polynomial, ...]
 """Assumptions of a case: each is at least 0."""
 
@@ -64,10 +67,10 @@ class Inequalities:
         if line is not None and (line[0].number or 0) > 0 and line[1].constant <= 0:
             self.nonnegative_symbols |= fact.symbols
 
-    def spend(self) -> None:
+    def spend(self, work: int = 1) -> None:
         if self.work <= 0:
             raise TooHard
-        self.work -= 1
+        self.work -= work
 
     def nonnegative(self, goal: Polynomial, given: Facts = ()) -> bool:
         """Whether the goal is surely at least 0 where the given facts hold."""
@@ -131,11 +134,9 @@ class Inequalities:
         gone: frozenset[int],
         rising: bool,
     ) -> list[tuple[int, Polynomial]]:
-        local = (fact for fact in given if symbol in fact.symbols)
-        made = (
-            self._combined(goal, slope, fact, symbol, rising)
-            for fact in (*local, *self.facts.get(symbol, ()))
-        )
+        facts = (*(fact for fact in given if symbol in fact.symbols), *self.facts.get(symbol, ()))
+        self.spend(len(goal.terms) * sum(len(fact.terms) for fact in facts) // PRODUCTS)
+        made = (self._combined(goal, slope, fact, symbol, rising) for fact in facts)
         fitting = (step for step in made if step is not None and not step.symbols & gone)
         return sorted(((symbol, step) for step in fitting), key=lambda step: len(step[1].terms))
 

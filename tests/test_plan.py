@@ -15,8 +15,11 @@ from plait.compiler.fusion.plan import Plan
 from plait.compiler.gradient.derive import gradient
 from plait.compiler.gradient.residuals import from_kept, keep
 from plait.compiler.pipeline import STEPS, plan_program
+from plait.compiler.rewrites.total import MOST_WORK, Totality
 from plait.dsl.errors import CompilerFault
+from plait.dsl.inequalities import PRODUCTS, Inequalities
 from plait.dsl.mistakes import InvalidArgument, NotFused, UnknownBackend
+from plait.dsl.polynomial import Polynomial
 from plait.dsl.program import Reduce
 from plait.dsl.sizes import expand_batch
 
@@ -259,3 +262,32 @@ def test_what_is_present_everywhere_is_counted_by_sizes() -> None:
     assert counts("mixer f(x[t, c]) -> y[t]:\n  y = mean[c](x)\n") == 0
     assert counts("mixer f(x[t, c]) -> y[t]:\n  y = mean[c](when(x > 0, x)) otherwise 0\n") == 1
     assert counts("mixer f(x[t]) -> y[t]:\n  near d: 1\n  y = mean[d](x[t+d])\n") == 1
+
+
+INTRICATE = """
+mixer f(x[w, h], y[h, c]) -> o[h]:
+  like c_1: c
+  v = sum[h](x[w: 0] * y)
+  u = sum[c_1](x[w: c_1%3] * v[c: clamp(h + 1, 0, size(c) - 1)])
+  axis n: (size(h) + 1) // 2
+  z = u * lse[n](y[h: 0][c: (n+2)%size(c)]) * y[c: h % size(c)]
+  o = z[h+1] otherwise z otherwise 0
+"""
+
+
+def test_proofs_of_presence_have_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Goals whose polynomials grow cost more than others: the plan of a drawn program took minutes."""
+    combined, terms = Inequalities._combined, 0  # pyright: ignore[reportPrivateUsage]
+
+    def counted(
+        self: Inequalities, goal: Polynomial, slope: Polynomial, fact: Polynomial, symbol: int, rising: bool
+    ) -> Polynomial | None:
+        nonlocal terms
+        terms += len(goal.terms) * len(fact.terms)
+        return combined(self, goal, slope, fact, symbol, rising)
+
+    monkeypatch.setattr(Inequalities, "_combined", counted)
+    total = Totality(gradient(program(INTRICATE)))
+    for form in total.program.forms:
+        total.of(form)
+    assert terms <= MOST_WORK * PRODUCTS

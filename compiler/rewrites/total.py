@@ -33,8 +33,8 @@ from ...dsl.size_forms import is_batch, program_axes
 from .conditions import Conditions, optional_leaves
 from .simplify import Rewriter, rewrite_program
 
-MOST_PROOFS = 60
-"""Questions that a plan asks the prover; what it does not ask counts as open."""
+MOST_WORK = 6000
+"""Steps that the proofs of a plan may take together; what is not asked then counts as open."""
 
 MOST_OPERATIONS = 12
 """What the formula of a size may have for proofs to look into it: the parts of a reduction have longer ones, which took
@@ -47,7 +47,7 @@ class Totality:
 
     program: Program
     known: dict[Form, bool] = field(default_factory=dict[Form, bool])
-    asked: int = 0
+    left: int = MOST_WORK
     _prover: Prover | None = field(default=None, repr=False)
     _presence: Presence | None = field(default=None, repr=False)
 
@@ -58,12 +58,17 @@ class Totality:
         return self.known[form]
 
     def _proved(self, form: Form) -> bool:
-        if self.asked >= MOST_PROOFS:
+        if self.left <= 0:
             return False
-        self.asked += 1
         prover, presence = self._tools()
         predicate = presence.of(form)
-        return predicate == Const(True) or prover.proves(predicate, QUICK)
+        return predicate == Const(True) or self._proves(prover, predicate)
+
+    def _proves(self, prover: Prover, predicate: Form) -> bool:
+        work = min(QUICK, self.left)
+        found = prover.proves(predicate, work)
+        self.left -= work - prover.bounds.work
+        return found
 
     def _tools(self) -> tuple[Prover, Presence]:
         if self._prover is None or self._presence is None:
@@ -73,7 +78,7 @@ class Totality:
                 prover.bounds.extents[axis] = prover.bounds.symbol()
 
             def settle(_form: Form, predicate: Form) -> Form:
-                return conjunction(part for part in terms("and", predicate) if not prover.proves(part, QUICK))
+                return conjunction(part for part in terms("and", predicate) if not self._proves(prover, part))
 
             optional = frozenset(d.leaf for d in self.program.declarations if d.optional)
             self._prover, self._presence = prover, Presence(optional, settle)
