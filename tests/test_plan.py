@@ -277,7 +277,7 @@ mixer f(x[w, h], y[h, c]) -> o[h]:
 
 def test_proofs_of_presence_have_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """Goals whose polynomials grow cost more than others: the plan of a drawn program took minutes."""
-    combined, terms = Inequalities._combined, 0  # pyright: ignore[reportPrivateUsage]
+    combined, terms = Inequalities._combined, 0
 
     def counted(
         self: Inequalities, goal: Polynomial, slope: Polynomial, fact: Polynomial, symbol: int, rising: bool
