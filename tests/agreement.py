@@ -159,9 +159,10 @@ def check_gradients(example: Example, backend: BackendName = "cpp", place: Placi
 
 
 def random_like(tensor: Tensor, real: torch.dtype, generator: torch.Generator) -> Tensor:
-    """Random numbers of its shape: complex where it is, else of the dtype `real`."""
+    """Random numbers of its shape: of the dtype `real`, or complex ones that go with it."""
     if tensor.is_complex():
-        return torch.randn(tensor.shape, generator=generator, dtype=tensor.dtype)
+        wide = torch.complex128 if real == torch.float64 else torch.complex64
+        return torch.randn(tensor.shape, generator=generator, dtype=torch.complex64).to(wide)
     return torch.randn(tensor.shape, generator=generator, dtype=torch.float32).to(real)
 
 

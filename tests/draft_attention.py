@@ -82,8 +82,19 @@ def tokens(
     scores += bias(draft, heads, rows[0], over, offsets[0], window)
     far = " + ".join(f"{each} * {each}" for each in offsets)
     where = draft.pick(
-        ["", f"{offsets[0]} <= 0", f"{far} < {radius * radius + 1}", f"{offsets[0]} % 2 == 0", "mask"]
-    )
+        ["", f"{offsets[0]} <= 0", f"{far} < {radius * radius + 1}", f"{offsets[0]} % 2 == 0", "mask", "documents",
+         "length"]
+    )  # fmt: skip
+    if where == "length":
+        length = draft.fresh("x")
+        known = [axis for axis in key.axes if axis in ("...", "b")]
+        draft.inputs.append(f"{length}[{', '.join(draft.shuffled(known))}]: int")
+        where = f"{over[0] if not window else f'{rows[0]} + {over[0]}'} < {length}"
+    if where == "documents":
+        known = [axis for axis in key.axes if axis in ("...", "b", *rows)]
+        document = draft.fresh("x")
+        draft.inputs.append(f"{document}[{', '.join(draft.shuffled(known))}]: int")
+        where = f"{document}[{', '.join(each for each in reads if not each.startswith('g'))}] == {document}"
     if where == "mask":
         known = [axis for axis in key.axes if axis in ("...", "b", *rows)]
         mask = draft.fresh("x")

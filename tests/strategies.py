@@ -188,8 +188,8 @@ def examples(draw: Draw, *, depth: int = 4, most: int = 5, filled: bool = True) 
 def result(writer: Writer, depth: int, fill: Callable[[Writer, Form], Form]) -> Form:
     """A value over signature axes, of any kind."""
     axes = writer.some(writer.signature, least=1)
-    kind = writer.pick(["real", "real", "real", "int", "bool"])
-    write = {"real": writer.real, "int": writer.whole, "bool": writer.truth}[kind]
+    kind = writer.pick(["real", "real", "real", "int", "bool", "complex"])
+    write = {"real": writer.real, "int": writer.whole, "bool": writer.truth, "complex": writer.complex}[kind]
     form = fill(writer, write(depth, axes))
     if kind == "bool" or not writer.chance(60):
         return form

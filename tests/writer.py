@@ -237,6 +237,7 @@ class Writer:
                 "log1p",
                 "sqrt",
                 "expm1",
+                "log",
             ]
         )
         form = self.real(depth, axes)
@@ -244,6 +245,8 @@ class Writer:
             form = build.apply("minimum", form, Const(2.0))
         if name in ("log1p", "sqrt"):
             form = build.apply("abs", form)
+        if name == "log":
+            form = add(mul(form, form), Const(0.5))
         return build.apply(name, form) if name != "sign" else build.apply("sign", self.leaf("real", axes))
 
     def binary(self, depth: int, axes: Axes) -> Form:
@@ -268,14 +271,44 @@ class Writer:
         return build.select(self.truth(depth, axes), self.real(depth, axes), self.real(depth, axes))
 
     def complex_part(self, depth: int, axes: Axes) -> Form:
+        return build.apply(self.pick(["real", "imag"]), self.complex(depth, axes))
+
+    def complex(self, depth: int, axes: Axes) -> Form:
+        """A complex value over some of `axes`: products, sums and functions of what two reals make and of tensors."""
         made = build.apply("cplx", self.real(depth, axes), self.real(depth, axes))
         other = self.leaf("complex", axes) if self.chance(50) else build.apply("conj", made)
-        product = mul(made, other)
-        return build.apply(self.pick(["real", "imag"]), product)
+        way = self.pick(["mul", "sub", "div", "exp", "sum", "read"])
+        bound = self.bound_axis(axes) if way == "sum" else None
+        own = [axis for axis in axes if axis != BATCH]
+        if way == "exp":
+            return mul(build.apply("exp", build.apply("div", made, self.bounded(made))), other)
+        if way == "div":
+            return build.apply(
+                "div", made, add(Const(1.0), build.apply("real", mul(other, build.apply("conj", other))))
+            )
+        if bound is not None and bound != BATCH:
+            weight = self.over(self.real(0, (*axes, bound)), bound)
+            return build.reduce("sum", [(mul(mul(made, other), weight), (bound,))])
+        if way == "read" and any(axis in made.axes for axis in own):
+            axis = self.pick([axis for axis in own if axis in made.axes])
+            moved = build.at(made, {axis: add(Coordinate(axis), Const(self.pick([1, -1])))})
+            return build.otherwise(moved, other)
+        return build.apply("sub" if way == "sub" else "mul", made, other)
+
+    @staticmethod
+    def bounded(form: Form) -> Form:
+        """A number that a complex one is at most, so that its exponential stays of the size of one."""
+        return add(Const(1.0), build.apply("real", mul(form, build.apply("conj", form))))
 
     def marked(self, depth: int, axes: Axes) -> Form:
         value = self.real(depth, axes)
         surrogate = self.real(depth, axes)
+        if self.chance(30):
+            cotangent = Leaf("bound", self.name("g"), value.axes)
+            factor = surrogate if set(surrogate.axes) <= set(value.axes) else Const(0.5)
+            return build_special.on_gradient(
+                value, cotangent, mul(cotangent, build.otherwise(factor, Const(2.0)))
+            )
         if not set(surrogate.axes) <= set(value.axes):
             return build_special.stop(value)
         return build_special.as_if(value, surrogate)
@@ -375,7 +408,7 @@ class Writer:
         pieces = [found for found in (self.bodies(depth, axes), self.bodies(depth, axes)) if found]
         if not pieces:
             return self.real(depth, axes)
-        return build.reduce(self.pick(["sum", "max", "lse", "min"]), pieces)
+        return build.reduce(self.pick(["sum", "max", "lse", "min", "prod"]), pieces)
 
     def attended(self, depth: int, axes: Axes) -> Form:
         """A softmax and what it weighs."""
