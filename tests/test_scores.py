@@ -55,10 +55,47 @@ mixer decomposed(q[b, h, w, d], k[b, h, w, d], v[b, h, w, d]) -> o[b, h, w, d]:
   far = sum[d](q * rows[r: h - y + size(h) - 1]) + sum[d](q * columns[c: w - x + size(w) - 1])
   o = sum[y, x](softmax[y, x](sum[d](q * k[h: y, w: x]) * size(d) ** -0.5 + far) * v[h: y, w: x])
 """
-PROGRAMS = {"buckets": BUCKETS, "both borders": BOTH_BORDERS, "slopes": SLOPES, "decomposed": DECOMPOSED}
-SIZES = {"b": 2, "g": 1, "m": 2, "t": 7, "h": 3, "w": 4, "r": 4, "c": 7, "d": 3}
-LONG = {"b": 4, "g": 4, "m": 8, "t": 4099, "h": 61, "w": 64, "r": 4, "c": 127, "d": 64}
-BY_NAME = {"decomposed": {"r": (5, 121)}}
+ADDITIVE = """
+mixer additive(q[b, t, d], k[b, t, d], v[b, t, e]) -> o[b, t, e]:
+  like s: t
+  param a[d]
+  z = sum[d](a * tanh(q + k[t: s]))
+  o = sum[s](softmax[s | s <= t](z) * v[t: s])
+"""
+DISTANCES = """
+mixer distances(q[b, m, t, d], k[b, m, t, d], v[b, m, t, d]) -> o[b, m, t, d]:
+  like s: t
+  e = -sum[d]((q - k[t: s])**2)
+  o = sum[s](softmax[s](e) * v[t: s])
+"""
+VECTORS = f"""
+mixer vectors({QKV}) -> o[b, m, t, d]:
+  like s: t
+  axis r: 5
+  param keys[r, d]
+  param values[r, d]
+  e = sum[d](q * (k[t: s] + keys[r: clamp(t - s, -2, 2) + 2]))
+  o = sum[s](softmax[s](e) * (v[t: s] + values[r: clamp(t - s, -2, 2) + 2]))
+"""
+WINDOWED = """
+mixer windowed(q[b, h, w, d], k[b, h, w, d], v[b, h, w, d]) -> o[b, h, w, d]:
+  near i, j: 1
+  e = sum[d](abs(q - k[h + i, w + j]))
+  o = sum[i, j](softmax[i, j](-e) * v[h + i, w + j])
+"""
+PROGRAMS = {
+    "buckets": BUCKETS,
+    "both borders": BOTH_BORDERS,
+    "slopes": SLOPES,
+    "decomposed": DECOMPOSED,
+    "additive": ADDITIVE,
+    "distances": DISTANCES,
+    "vectors": VECTORS,
+    "windowed": WINDOWED,
+}
+SIZES = {"b": 2, "g": 1, "m": 2, "t": 7, "h": 3, "w": 4, "r": 4, "c": 7, "d": 3, "e": 2}
+LONG = {"b": 4, "g": 4, "m": 8, "t": 4099, "h": 61, "w": 64, "r": 4, "c": 127, "d": 64, "e": 64}
+BY_NAME = {"decomposed": {"r": (5, 121)}, "vectors": {"r": (5, 5)}}
 """Other sizes of axes in one program, as short ones and as long ones."""
 
 

@@ -13,15 +13,16 @@ predicate over y - h. What the family does not cover gets a reason, which `expla
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
 
 from ...dsl.program import At, Axis, Const, Form, Leaf, Map, Otherwise, Piece, Reduce, When, walk
 from ..rewrites.residues import Classes
 from .contraction import factors_of
+from .folds import is_fold, of_keys, of_pairs, reads
 from .key_classes import placed_by, settled
-from .keys import Key, Side, Unfit, depends, indices_of, itself, key_and_query, peel, side_of, solve
+from .keys import Key, Side, Unfit, depends, indices_of, itself, key_and_query, peel, read_of, side_of, solve
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +32,9 @@ class Domain:
     `score` is the unmasked score, in which `dot` (if any) is the contraction of `query` with `key_side`
     over `channels`, of `query` alone where there are no keys; `predicates` mask it. Its weights meet
     `value_side`, read once a key, or `value`, the same at every key, times `scales`, which no key
-    changes; `shown` masks the values. `term` is the number of the sum that adds them, None where only the
-    normaliser counts them."""
+    changes, or `entry`, one a pair; `shown` masks the values. `folds` are the reductions in the score that
+    are no such contraction, and `met` what these and entries read of the keys. `term` is the number of the
+    sum that adds them, None where only the normaliser counts them."""
 
     keys: tuple[Key, ...]
     predicates: tuple[Form, ...]
@@ -43,8 +45,11 @@ class Domain:
     channels: tuple[Axis, ...]
     value_side: Side | None
     value: Form | None
+    entry: Form | None
     scales: tuple[Form, ...]
     shown: tuple[Form, ...]
+    folds: tuple[Reduce, ...]
+    met: tuple[Side, ...]
     term: int | None
 
 
@@ -186,7 +191,7 @@ def _common(weighed: Sequence[Weighed]) -> tuple[Form, ...]:
 def _domain(piece: Piece, weighed: Weighed | None, common: tuple[Form, ...]) -> Domain:
     over = set(piece.axes)
     predicates, score = peel(piece.value)
-    dot = _contraction(score, over)
+    dot, folds = _scored(score, over)
     query, key_form, channels = _sides(dot, over) if dot is not None else (None, None, ())
     key_masks, key_form = _fixed_masks(key_form, over, None, channels)
     query_masks, query = _fixed_masks(query, over, None, channels)
@@ -195,15 +200,19 @@ def _domain(piece: Piece, weighed: Weighed | None, common: tuple[Form, ...]) -> 
     if len(moving) > 1:
         raise Unfit(f"the softmax weights of a domain meet {len(moving)} factors that its keys move, not one")
     value_masks, value_form = _fixed_masks(moving[0], over, over | set(score.axes)) if moving else ((), None)
-    reads = [each for each in (key_form, value_form) if each is not None]
-    keys = _solved(piece.axes, reads)
+    entry = value_form if value_form is not None and _differs(value_form, piece.axes) else None
+    value_form = value_form if entry is None else None
+    read = [each for each in (key_form, value_form) if each is not None]
+    keys = _solved(piece.axes, read)
+    read = of_keys([*folds, *((entry,) if entry is not None else ())], over)
     return Domain(
         keys, (*predicates, *key_masks, *query_masks), score, dot, query,
         side_of(key_form, keys, over) if key_form is not None else None, channels,
         side_of(value_form, keys, over) if value_form is not None else None,
-        reduce(_times, rest) if rest and not moving else None,
+        reduce(_times, rest) if rest and not moving else None, entry,
         tuple(each for each in rest if moving and each is not moving[0]),
         (*weighed.shown, *value_masks) if weighed is not None else (),
+        folds, tuple(side for each in read if (side := read_of(each, keys, over)) is not None),
         weighed.term if weighed is not None else None,
     )  # fmt: skip
 
@@ -258,6 +267,38 @@ def _contraction(score: Form, over: set[Axis]) -> Reduce | None:
     return found[0] if found else None
 
 
+def _scored(score: Form, over: set[Axis]) -> tuple[Reduce | None, tuple[Reduce, ...]]:
+    """The contraction of the score with a query, and its reductions with one entry a pair that are none."""
+    found = [each for each in reads(score) if isinstance(each, Reduce) and over and over <= set(each.axes)]
+    plain = [each for each in found if _is_plain(each, over)]
+    folds = tuple(each for each in found if each not in plain and is_fold(each, over))
+    if not folds:
+        return _contraction(score, over), ()
+    if len(plain) > 1 or len(plain) + len(folds) < len(found):
+        raise Unfit("the score holds more than one contraction over the keys")
+    return (plain[0] if plain else None), folds
+
+
+def _is_plain(form: Reduce, over: set[Axis]) -> bool:
+    """Whether a reduction pairs queries with a value that is read in place."""
+    if form.op != "sum" or len(form.pieces) != 1:
+        return False
+    try:
+        _, key, _ = key_and_query(form, over)
+    except Unfit:
+        return False
+    return not _differs(key, over)
+
+
+def _differs(value: Form, over: Collection[Axis]) -> bool:
+    """Whether a value of the keys is none that is read in place, once a key."""
+    try:
+        _solved(tuple(over), [value])
+    except Unfit:
+        return of_pairs(value, set(over))
+    return value not in reads(value) and of_pairs(value, set(over))
+
+
 def _operands(form: Form) -> tuple[Form, ...]:
     match form:
         case Map(args=args):
@@ -300,6 +341,7 @@ def _roles(
     for each in domains:
         shared |= depends(each.key_side, each.keys) - set(each.channels)
         shared |= depends(each.value_side, each.keys) - set(outputs)
+        shared |= {axis for side in each.met for axis in depends(side, each.keys)} - set(outputs)
     batch = tuple(axis for axis in root.axes if axis in shared and axis not in outputs)
     lanes = tuple(axis for axis in root.axes if axis not in batch and axis not in outputs)
     if not lanes:
@@ -312,7 +354,7 @@ def _roles(
     )
     placed_by(root, classes, [key for each in domains for key in each.keys])
     for each in domains:
-        if each.value_side is not None and not set(outputs) <= set(_value_axes(each)):
+        if (each.value_side or each.entry) is not None and not set(outputs) <= set(_value_axes(each)):
             raise Unfit("the values of one domain lack an axis of another's")
     return Attention(root, normaliser, domains, factors, lenient, batch, lanes, outputs, classes)
 
@@ -321,6 +363,8 @@ def _value_axes(domain: Domain) -> set[Axis]:
     """The axes other than the keys' of what the weights of a domain meet."""
     if domain.value is not None:
         return set(domain.value.axes)
+    if domain.entry is not None:
+        return set(domain.entry.axes) - {key.over for key in domain.keys}
     return depends(domain.value_side, domain.keys)
 
 
@@ -336,6 +380,7 @@ def asked(match: Attention) -> tuple[Form, ...]:
     """The values that are computed where the stream stands."""
     found: list[Form] = []
     for each in match.domains:
-        single = (each.score, each.query, each.value)
+        single = (each.score, each.query, each.value, each.entry)
         found += [*(form for form in single if form is not None), *each.predicates, *each.shown, *each.scales]
+        found += [piece.value for fold in each.folds for piece in fold.pieces]
     return (*found, *match.factors)

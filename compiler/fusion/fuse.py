@@ -242,7 +242,9 @@ class Fusion:
         reads = [(form, "keys and values are read in place") for form in sums_store(match)]
         read = {form for form, _ in match.statistics}
         inside = {match.root, *(form for form, _ in reads), *(each.form for each in match.inner), *read}
+        inside |= set(match.folds)
         needed = [*match.weights, *match.predicates, *(each.query for each in match.inner)]
+        needed += [piece.value for fold in match.folds for piece in fold.pieces]
         reads += self._walk(needed, set(root.axes), inside, False)
         return reads + list(self._below(root, inside))
 
@@ -250,6 +252,7 @@ class Fusion:
         reads = [(form, "keys and values are read in place") for form in must_store(match)]
         inside = {match.root, *(form for form, _ in reads)}
         inside |= {domain.dot for domain in match.domains if domain.dot is not None}
+        inside |= {fold for domain in match.domains for fold in domain.folds}
         reads += self._walk(asked(match), set(root.axes), inside, False)
         return reads + list(self._below(root, inside))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from ...dsl.build import apply, low, size
@@ -70,9 +70,10 @@ def key_and_query(dot: Reduce, over: set[Axis]) -> tuple[Form, Form, tuple[Axis,
     return query, keys[0], piece.axes
 
 
-def solve(axes: Sequence[Axis], reads: Sequence[Form]) -> tuple[Key, ...]:
+def solve(axes: Sequence[Axis], reads: Sequence[Form], whole: bool = True) -> tuple[Key, ...]:
     """For each reduced axis the read that it moves, solved for the axis that is read. An axis that is read
-    at other steps than one, by indices of nothing but reduced axes, is its own key."""
+    at other steps than one, by indices of nothing but reduced axes, is its own key, and one that moves no read is
+    so unless reads move all axes on the `whole`."""
     solved: dict[Axis, Key] = {}
     apart: set[Axis] = set()
     for read in reads:
@@ -90,7 +91,7 @@ def solve(axes: Sequence[Axis], reads: Sequence[Form]) -> tuple[Key, ...]:
             if known.index != index or known.axis.name != axis.name and _range(known.axis) != _range(axis):
                 raise Unfit(f"keys and values are read at different indices along `{axis.name}`")
     missing = [axis.name for axis in axes if axis not in solved and axis not in apart]
-    if missing:
+    if missing and whole:
         raise Unfit(f"no read moves with the reduced axis {', '.join(f'`{name}`' for name in missing)}")
     return tuple(solved.get(axis) or itself(axis) for axis in axes)
 
@@ -162,6 +163,15 @@ def side_of(read: Form, keys: tuple[Key, ...], over: set[Axis], kinds: tuple[Kin
     if value.kind not in kinds:
         raise Unfit(f"keys and values must be real, and one is {value.kind}")
     return Side(value, indices)
+
+
+def read_of(form: Form, keys: tuple[Key, ...], over: Collection[Axis]) -> Side | None:
+    """A read of the keys alone, of a value of any kind; None where an index mixes keys and queries: what stands
+    there is loaded entry by entry."""
+    try:
+        return side_of(form, keys, set(over), ("real", "bool", "int"))
+    except Unfit:
+        return None
 
 
 def depends(side: Side | None, keys: tuple[Key, ...]) -> set[Axis]:

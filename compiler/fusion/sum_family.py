@@ -17,7 +17,7 @@ gradient that goes back into one): it is stored, and what is made of it reads it
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
@@ -29,15 +29,15 @@ from ...dsl.program import (
     Leaf,
     Map,
     OnGradient,
-    Otherwise,
     Reduce,
     When,
     walk,
 )
 from ..rewrites.residues import Classes
 from .contraction import factors_of
+from .folds import below, is_fold, is_mixed, made_of_weights, of_keys, of_pairs, reads
 from .key_classes import placed_by, settled
-from .keys import Key, Side, Unfit, depends, indices_of, key_and_query, peel, side_of, solve
+from .keys import Key, Side, Unfit, depends, indices_of, key_and_query, peel, read_of, side_of, solve
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,8 @@ class Inner:
 @dataclass(frozen=True, slots=True)
 class StreamedSum:
     """A match: the entries of `root` are the sum of `weights`, each times its value if there are `values`,
-    under `predicates`. `statistics` are the reads of the keys in the weights. The axes of the result are
+    under `predicates`. `folds` are reductions that are no contraction of a query with a key, and `met` what these
+    read of the keys. `statistics` are the reads of the keys in the weights. The axes of the result are
     shared with the keys (batch), of queries (lanes), and of values only (outputs). Those of `classes` are taken
     class by class."""
 
@@ -62,12 +63,19 @@ class StreamedSum:
     predicates: tuple[Form, ...]
     weights: tuple[Form, ...]
     inner: tuple[Inner, ...]
+    folds: tuple[Reduce, ...]
+    met: tuple[Side, ...]
     statistics: tuple[tuple[Form, Side], ...]
     values: tuple[Side, ...]
     batch: tuple[Axis, ...]
     lanes: tuple[Axis, ...]
     outputs: tuple[Axis, ...]
     classes: Mapping[Axis, Classes] = field(default_factory=dict[Axis, Classes])
+
+    @property
+    def wide(self) -> bool:
+        """Whether an entry differs along the outputs by more than a value of its key."""
+        return bool(self.outputs) and not self.values
 
     @property
     def channels(self) -> tuple[Axis, ...]:
@@ -87,28 +95,53 @@ def _match(form: Form) -> StreamedSum:
         raise Unfit("")
     if len(form.pieces) != 1:
         raise Unfit("")
-    piece = form.pieces[0]
-    over = frozenset(piece.axes)
-    masks, body = peel(piece.value)
+    over = frozenset(form.pieces[0].axes)
+    masks, body = peel(form.pieces[0].value)
     found = [_apart(each, form.axes, over) for each in _terms(body)] if form.op == "sum" else []
     values = tuple(value for value, _ in found if value is not None)
-    weights = tuple(weight for _, weight in found) if len(values) == len(found) > 0 else (body,)
-    values = values if len(values) == len(found) else ()
+    if len(values) < len(found) or not found:
+        return _matched(form, masks, (body,), ())
+    try:
+        return _matched(form, masks, tuple(weight for _, weight in found), values)
+    except Unfit:
+        if not any(of_pairs(value, set(over)) for value in values):
+            raise
+        return _matched(form, masks, (body,), ())
+
+
+def _matched(
+    form: Reduce, masks: tuple[Form, ...], weights: tuple[Form, ...], values: tuple[Form, ...]
+) -> StreamedSum:
+    """The match with these weights, each times its value, or with whole entries if there are none."""
+    piece = form.pieces[0]
+    over = frozenset(piece.axes)
     atoms = tuple(_atoms((*weights, *masks), over))
-    pairs = tuple(_pairs((*weights, *masks), over))
-    if not pairs:
+    pairs = _consistent(piece.axes, tuple(_pairs((*weights, *masks), over)), values)
+    folds = _folds(atoms, [dot for dot, _, _ in pairs], over)
+    if not pairs and not folds:
         raise Unfit("")
-    keys = solve(piece.axes, [*(key for _, _, key in pairs), *values])
+    keys = solve(piece.axes, [*(key for _, _, key in pairs), *values], whole=not folds)
     inner = tuple(
         Inner(dot, query, side_of(key, keys, set(over)), dot.pieces[0].axes) for dot, query, key in pairs
     )
-    paired = {each.form for each in inner}
-    reads = [each for each in atoms if each not in paired and _moved(each, keys, over)]
+    computed = {*(each.form for each in inner), *folds}
+    read = ((each, read_of(each, keys, over)) for each in atoms if each not in computed)
+    met = tuple(side for each in of_keys(folds, over) if (side := read_of(each, keys, over)) is not None)
     sides = tuple(side_of(value, keys, set(over)) for value in values)
     lanes = set(form.axes).difference(*(depends(each, keys) for each in (*(i.key for i in inner), *sides)))
-    statistics = _statistics(reads, keys, over, lanes)
+    statistics = _statistics(read, keys, lanes)
     predicates = tuple(dict.fromkeys((*masks, *(p for weight in weights for p in _predicates(weight)))))
-    return _roles(StreamedSum(form, keys, predicates, weights, inner, statistics, sides, (), (), ()))
+    made = StreamedSum(form, keys, predicates, weights, inner, folds, met, statistics, sides, (), (), ())
+    made = _roles(made)
+    if folds and not inner and not made.outputs and not set(made.lanes) & _plainly(folds, over):
+        raise Unfit("")  # distances lie in the lanes, and no query does
+    return made
+
+
+def _plainly(folds: tuple[Reduce, ...], over: frozenset[Axis]) -> set[Axis]:
+    """The axes that folds read something at, other than at an index that keys and queries move together."""
+    found = (each for fold in folds for piece in fold.pieces for each in reads(piece.value))
+    return {axis for each in found if not is_mixed(each, set(over)) for axis in each.axes}
 
 
 def _terms(form: Form) -> tuple[Form, ...]:
@@ -131,7 +164,7 @@ def _apart(term: Form, axes: tuple[Axis, ...], over: frozenset[Axis]) -> tuple[F
     for place, each in enumerate(parts):
         others = [*parts[:place], *parts[place + 1 :]]
         own = set(each.axes) & set(axes) - {axis for other in others for axis in other.axes}
-        if own and set(each.axes) & over and others and not any(_pairs((each,), over)):
+        if own and set(each.axes) & over and others and not _scored(each, over):
             weight = others[0]
             for other in others[1:]:
                 weight = Map("mul", (weight, other))
@@ -139,23 +172,14 @@ def _apart(term: Form, axes: tuple[Axis, ...], over: frozenset[Axis]) -> tuple[F
     return None, term
 
 
-def _below(form: Form) -> tuple[Form, ...]:
-    match form:
-        case Map(args=args):
-            return args
-        case When(predicate=p, value=x):
-            return (p, x)
-        case Otherwise(value=x, fallback=y):
-            return (x, y)
-        case AsIf(value=x) | OnGradient(value=x):
-            return (x,)
-        case _:
-            return ()
+def _scored(form: Form, over: frozenset[Axis]) -> bool:
+    """Whether a value holds contractions or folds with one entry a pair."""
+    return any(_pairs((form,), over)) or any(is_fold(each, over) for each in _atoms((form,), over))
 
 
 def _atoms(roots: tuple[Form, ...], over: Collection[Axis]) -> Iterator[Form]:
     """What a pointwise value is made of that moves with the keys: reductions and reads."""
-    for each in walk(roots, _below):
+    for each in walk(roots, below):
         if isinstance(each, Reduce | At | Leaf) and set(each.axes) & set(over):
             yield each
 
@@ -177,7 +201,32 @@ def _inner(form: Reduce, over: frozenset[Axis]) -> tuple[Reduce, Form, Form] | N
         return None
     shared = {a for index in indices_of(key).values() if not over & set(index.axes) for a in index.axes}
     own = set(query.axes) - shared - set(channels)
-    return (form, query, key) if own and not _weights(query) and not _weights(key) else None
+    return (form, query, key) if own and not made_of_weights(query) and not made_of_weights(key) else None
+
+
+def _consistent(
+    axes: tuple[Axis, ...], pairs: tuple[tuple[Reduce, Form, Form], ...], values: tuple[Form, ...]
+) -> tuple[tuple[Reduce, Form, Form], ...]:
+    """The contractions whose keys are read where those of the first ones and the values are."""
+    kept: list[tuple[Reduce, Form, Form]] = []
+    for pair in pairs:
+        try:
+            solve(axes, [*(key for _, _, key in kept), pair[2], *values], whole=False)
+        except Unfit:
+            if not is_fold(pair[0], axes):
+                raise
+            continue
+        if any(is_mixed(each, set(axes)) for each in reads(pair[2]) if each != pair[2]):
+            continue
+        kept.append(pair)
+    return tuple(kept)
+
+
+def _folds(atoms: tuple[Form, ...], pairs: list[Reduce], over: frozenset[Axis]) -> tuple[Reduce, ...]:
+    """The reductions with one entry a pair, all of whose axes they have, that are no contraction of `pairs`."""
+    found = [each for each in atoms if isinstance(each, Reduce) and each not in pairs and is_fold(each, over)]
+    whole = {axis for each in (*found, *pairs) for axis in each.axes}
+    return tuple(each for each in found if whole <= set(each.axes) and not _streams_anyway(each))
 
 
 @lru_cache(maxsize=4096)
@@ -204,36 +253,16 @@ def _not_linear(form: Form) -> Iterator[Form]:
                 yield part
 
 
-def _weights(form: Form) -> bool:
-    """Whether a value is made of parameters only."""
-    leaves = [each for each in walk((form,)) if isinstance(each, Leaf)]
-    return bool(leaves) and all(leaf.role == "parameter" for leaf in leaves)
-
-
-def _side(form: Form, keys: tuple[Key, ...], over: frozenset[Axis]) -> Side:
-    return side_of(form, keys, set(over), ("real", "bool", "int"))
-
-
 def _statistics(
-    reads: Sequence[Form], keys: tuple[Key, ...], over: frozenset[Axis], lanes: set[Axis]
+    read: Iterable[tuple[Form, Side | None]], keys: tuple[Key, ...], lanes: set[Axis]
 ) -> tuple[tuple[Form, Side], ...]:
     """The reads that have one entry a key, for some of the queries perhaps, if something is left in the lanes
     without these; what is none is loaded entry by entry."""
-    sides = [(each, _side(each, keys, over)) for each in reads]
+    sides = [(each, side) for each, side in read if side is not None]
     found = tuple((each, side) for each, side in sides if not lanes <= depends(side, keys))
     if lanes.difference(*(depends(side, keys) for _, side in found)):
         return found
     return tuple((each, side) for each, side in found if not lanes & depends(side, keys))
-
-
-def _moved(form: Form, keys: tuple[Key, ...], over: frozenset[Axis]) -> bool:
-    """Whether a read is one of the keys alone; one at an index that mixes keys and queries is loaded
-    entry by entry."""
-    try:
-        _side(form, keys, over)
-    except Unfit:
-        return False
-    return True
 
 
 def _predicates(weight: Form) -> Iterator[Form]:
@@ -253,10 +282,13 @@ def _predicates(weight: Form) -> Iterator[Form]:
 
 def _roles(match: StreamedSum) -> StreamedSum:
     root, keys = match.root, match.keys
-    sides = [*(each.key for each in match.inner), *(each for _, each in match.statistics)]
-    scored = {axis for each in (*match.weights, *match.predicates) for axis in each.axes}
+    sides = [*(each.key for each in match.inner), *match.met, *(each for _, each in match.statistics)]
     of_values = {axis for each in match.values for axis in depends(each, keys)}
+    scored = {axis for each in (*match.weights, *match.predicates) for axis in each.axes}
     outputs = tuple(axis for axis in root.axes if axis in of_values and axis not in scored)
+    if not match.values:
+        outputs = _of_entries(match)
+        scored -= set(outputs)
     channels = set(match.channels)
     shared = {axis for each in sides for axis in depends(each, keys)} - channels
     shared |= of_values - set(outputs)
@@ -275,6 +307,18 @@ def _roles(match: StreamedSum) -> StreamedSum:
     return replace(
         match, keys=keys, predicates=predicates, batch=batch, lanes=lanes, outputs=outputs, classes=classes
     )
+
+
+def _of_entries(match: StreamedSum) -> tuple[Axis, ...]:
+    """The one axis of the result that no score has, if there is one: entries differ along it by what meets them."""
+    scored = {axis for each in (*match.inner, *match.folds) for axis in _form(each).axes}
+    apart = tuple(axis for axis in match.root.axes if axis not in scored)
+    masked = {axis for each in match.predicates for axis in each.axes}
+    return apart if len(apart) == 1 and not masked & set(apart) else ()
+
+
+def _form(each: Inner | Reduce) -> Reduce:
+    return each.form if isinstance(each, Inner) else each
 
 
 def sums_store(match: StreamedSum) -> tuple[Form, ...]:

@@ -23,6 +23,10 @@ class StreamSchedule:
     keys: int
     flat: bool
 
+    def of_entries(self) -> StreamSchedule:
+        """The numbers for entries that differ along the outputs too, so that a chunk has three axes."""
+        return replace(self, lanes=min(self.lanes, 16), keys=16) if self.flat else replace(self, keys=1)
+
 
 @dataclass(frozen=True, slots=True)
 class ProductTile:

@@ -40,6 +40,8 @@ def stream_kernel(
     normaliser, and what is pointwise in that."""
     own = {result.form, *(each.form for each in also)}
     others = {form: each for form, each in stored.items() if form not in own}
+    if any(each.entry is not None for each in match.domains):
+        schedule = schedule.of_entries()
     return Streaming(name, result, match, Lowering(Builder(real), known, others), schedule, also).write()
 
 
@@ -58,13 +60,15 @@ class Running:
 @dataclass(frozen=True, slots=True)
 class Entries:
     """Of the entries of one chunk: the score, where a mask shows it, where it exists, and what its weight
-    meets, read once a key (`values`) or once a query (`value`), where a mask shows that, and what scales it."""
+    meets, read once a key (`values`), once a query (`value`) or made once a pair (`entry`), where a mask shows that,
+    and what scales it."""
 
     score: Operand
     visible: Operand
     there: Operand
     values: Tile | None
     value: Tile | None
+    entry: Tile | None
     shown: Operand
     scale: Tile
 
@@ -153,8 +157,9 @@ class Streaming(KeyStream[Attention]):
             lowering.bind(domain.dot, env, self._contracted(domain, query, key_tile))
         score = lowering.value(domain.score, env, guard)
         shown = self._predicates(domain.shown, env, guard)
+        entry = lowering.value(domain.entry, env, guard) if domain.entry is not None else None
         scale = self._scale(domain, inside)
-        return Entries(score.value, visible, score.present, values, value, shown, scale)
+        return Entries(score.value, visible, score.present, values, value, entry, shown, scale)
 
     def _scale(self, domain: Domain, inside: Operand) -> Tile:
         """The factors of a domain that no key changes."""
@@ -243,7 +248,7 @@ class Streaming(KeyStream[Attention]):
         builder = self.builder
         if term is None:
             return replace(after, acc=builder.let("mul", after.acc, shrink, kind="real"))
-        meets = met.values or met.value
+        meets = met.values or met.value or met.entry
         own, shared = self._split(meets.present, self.outputs) if meets is not None else (True, True)
         present = builder.both(met.shown, shared, met.scale.present)
         every = builder.both(met.visible, met.there, present)
@@ -256,6 +261,13 @@ class Streaming(KeyStream[Attention]):
             value = builder.let("select", own, met.values.value, 0.0, kind="real")
             acc = self._grown(str(value), str(weight), over, str(after.acc), shrink, every)
             some = some if own is True else self._together(own, self._of_lanes(every), over)
+        elif met.entry is not None:
+            each = builder.both(every, own)
+            product = builder.let("mul", weight, met.entry.value, kind="real")
+            product = builder.let("select", each, product, 0.0, kind="real", wish="product")
+            shrunk = builder.let("mul", after.acc, shrink, kind="real")
+            acc = builder.let("add", shrunk, self._folded("sum", product, over, "grown"), kind="real")
+            some = some if own is True else self._met(each, over)
         else:
             scaled = self._folded("sum", weight, over, "chunk_weight")
             some = builder.both(some, own)
@@ -271,7 +283,10 @@ class Streaming(KeyStream[Attention]):
 
     def _differing(self, term: int) -> bool:
         """Whether some values of a term are there at some of their channels only."""
-        sides = [each.value_side for each in self.match.domains if each.term == term and each.keys]
+        own = [each for each in self.match.domains if each.term == term and each.keys]
+        if any(each.entry is not None for each in own):
+            return True
+        sides = [each.value_side for each in own]
         return any(self._differs(side, self.match.outputs) for side in sides if side is not None)
 
     def _folded(self, op: str, value: Operand, over: tuple[str, ...], wish: str) -> Operand:

@@ -44,6 +44,7 @@ def sum_kernel(
     lowering = Lowering(Builder(real), known, others)
     together = (match, *also.values())
     whole = _united(together)
+    schedule = schedule.of_entries() if any(each.wide for each in together) else schedule
     return StreamingSum(name, result, whole, lowering, schedule, tuple(also), together=together).write()
 
 
@@ -55,6 +56,7 @@ def _united(matches: Sequence[StreamedSum]) -> StreamedSum:
         statistics=tuple(
             {form: (form, side) for match in matches for form, side in match.statistics}.values()
         ),
+        folds=tuple(dict.fromkeys(fold for match in matches for fold in match.folds)),
         outputs=tuple(dict.fromkeys(axis for match in matches for axis in match.outputs)),
     )
 
@@ -114,7 +116,7 @@ class StreamingSum(KeyStream[StreamedSum]):
             names = [self.builder.carry(each, rows, "real") for each in ("top", "norm")]
         else:
             names = [self.builder.carry("acc", whole, "real")]
-        differing = any(self._differs(side, match.outputs) for side in match.values)
+        differing = match.wide or any(self._differs(side, match.outputs) for side in match.values)
         return [*names, self.builder.carry("seen", whole if differing else rows, "bool")]
 
     def _places(self, match: StreamedSum) -> tuple[str, ...]:
@@ -135,7 +137,7 @@ class StreamingSum(KeyStream[StreamedSum]):
         builder, root = self.builder, match.root
         known = builder.conjuncts(visible)
         present = builder.both(*(each.present for each in (*weights, *values)))
-        own, shared = self._split(present, self._places(match))
+        own, shared = (True, present) if match.wide else self._split(present, self._places(match))
         parts = builder.conjuncts(shared)
         data = builder.both(*(each for each in parts if each not in known))
         met = builder.both(visible, data)
