@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from math import prod
 from typing import Any
 
 import torch
@@ -15,14 +16,18 @@ from . import backends
 from .backends.assemble import Assembler
 from .backends.compiled import Compiled as Runner
 from .backends.cpp.rates import this_machine
-from .backends.executable import Built, Call
+from .backends.executable import Built, Call, Executable
 from .backends.kernel_graph import kernel_graph
-from .backends.precision import STORED, uniform
+from .backends.precision import STORED, Precision, uniform
+from .backends.workspace import LEAST, SHARE, Workspace, workspace
 from .compiler.algorithms.hoist import hoist
+from .compiler.fusion.work import word_of
 from .compiler.gradient.derive import gradient
 from .compiler.kernels.kernel import Kernel
 from .compiler.report.cost import Machine
 from .compiler.report.explain import Report, explain
+from .compiler.report.room import Divided, Room
+from .compiler.schedules.phasing import Phasing
 from .compiler.schedules.target import GPUS, GpuTarget
 from .dsl.check import findings
 from .dsl.mistakes import InvalidArgument, InvalidSize, MissingCompiler
@@ -81,15 +86,62 @@ def report(runner: Runner, shapes: Mapping[str, Sequence[int]] | None = None) ->
     what binding sizes raises."""
     assembler, sizes, example = _assembled(runner) if shapes is None else _shaped(runner, shapes)
     written = assembler.written(sizes)
+    phases = assembler.phasing(written)
     return explain(
         assembler.planned,
         written,
         None if example else dict(sizes),
-        phases=assembler.phasing(written),
+        phases=phases,
         machine=_machine(assembler.backend),
+        room=None if example else room_of(assembler, phases, sizes),
         remarks=_remarks(runner, assembler),
-        example=example,
+        aside=tuple(_aside(runner, example)),
     )
+
+
+def _aside(runner: Runner, example: bool) -> Iterator[str]:
+    """What a report is of, where it is not what calls run."""
+    if runner.backend == "reference":
+        yield 'backend="reference": calls run the interpreter; these are the kernels of the C++ backend'
+    if example:
+        yield "not called yet: sizes that shape the code are examples"
+
+
+def room_of(assembler: Assembler, phases: Phasing, sizes: Mapping[Axis, int]) -> Room:
+    """What a call of these sizes keeps between its kernels."""
+    executable = assembler.outline(phases, sizes)
+    values = executable.measure(sizes)
+    shapes = {slot.name: [values[form] for form in slot.shape] for slot in executable.slots}
+    results = {result.slot: result.name for result in executable.outputs}
+    bytes_ = {slot.name: prod(shapes[slot.name]) * slot.dtype.itemsize for slot in executable.slots}
+    outside = [slot.name for slot in executable.slots if slot.given or slot.name in results]
+    inside = tuple(slot.name for slot in executable.slots if slot.name not in outside)
+    given, apart = (sum(bytes_[name] for name in names) for names in (outside, inside))
+    most = max(LEAST, int(given * SHARE))
+    found = workspace(executable, sizes, shapes)
+    if found is None:
+        kept = "" if executable.portable else "a reference operation takes whole values"
+        return Room(given, inside, apart, undivided=kept if apart > most else "")
+    whole = Workspace(executable, sizes).bytes
+    parts = tuple(
+        Divided(word_of(cut.axis), size, step, tuple(results[name] for name in sorted(cut.sums)))
+        for cut, size, step in found.cuts
+    )
+    why = "" if parts or whole <= most else _whole(assembler, executable)
+    return Room(given, inside, apart, whole, found.bytes, most, parts, why)
+
+
+def _whole(assembler: Assembler, executable: Executable) -> str:
+    """Why a call does not run in parts whose values between kernels ask for it."""
+    if executable.cuts:
+        return (
+            "parts along "
+            + ", ".join(word_of(each.axis) for each in executable.cuts)
+            + " would save no memory"
+        )
+    if assembler.planned.cuts:
+        return "what adds up over them is rounded, or their size is compiled in"
+    return "every axis of the call is reduced, moved or counted by some value"
 
 
 def _remarks(runner: Runner, assembler: Assembler) -> list[str]:
@@ -107,7 +159,22 @@ def _remarks(runner: Runner, assembler: Assembler) -> list[str]:
     ]
     open_ = () if runner.derived else findings(program)
     checked = [f"checked once per sizes: {finding}" for finding in open_]
-    return [*copied, *indices, *_still(program), *checked]
+    return [*_rounded(assembler.precision), *copied, *indices, *_still(program), *checked]
+
+
+def _rounded(types: Precision) -> Iterator[str]:
+    """Which tensors lie in another type than kernels compute in."""
+    parts: list[str] = []
+    for pairs, words in (
+        (types.given, "widened as they are loaded"),
+        (types.made, "rounded as they are stored"),
+    ):
+        narrow: dict[str, list[str]] = {}
+        for name, real in pairs:
+            narrow.setdefault(real, []).append(f"`{name}`")
+        parts += [f"{', '.join(names)} of {real} {words}" for real, names in narrow.items()]
+    if parts:
+        yield f"precision: computed in {types.computed}; {'; '.join(parts)}"
 
 
 def _still(program: Program) -> Iterator[str]:

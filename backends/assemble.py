@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..compiler.fusion.plan import Group, Stored
+from ..compiler.fusion.unfused import pairs_in_memory
 from ..compiler.kernels.kernel import Kernel, RealType
 from ..compiler.kernels.phases import Phased, check_phases, kernels_of
 from ..compiler.kernels.written import Written
@@ -28,6 +30,9 @@ from .executable import LARGE, Built, Call, Cut, Executable, Result, Slot, groun
 from .one_thread import one_thread
 from .precision import DTYPES as TORCH
 from .precision import Precision, dtype_of
+
+NOT_BUILT: Any = None
+"""What an outline has in place of a built kernel."""
 
 CPU_LOOPS, GPU_LOOPS = 1, 256
 GPU_LANES, GPU_KEYS = 64, 64
@@ -197,20 +202,35 @@ class Assembler:
 
     def executable(self, sizes: Mapping[Axis, int], most: int = LARGE) -> Executable:
         """Write and build the kernels, for sizes up to `most`. Raises MissingCompiler."""
+        units = self.phasing(self.written(sizes)).units
+        kernels = [unit_of(each) for _, each in units if each is not None]
+        return self._wired(units, self._built(kernels, most), sizes)
+
+    def outline(self, phasing: Phasing, sizes: Mapping[Axis, int]) -> Executable:
+        """The executable of kernels that are written and not built: how much room it takes can be asked of it, and
+        it cannot run."""
+        launched = [each for _, each in phasing.units if each is not None]
+        return self._wired(phasing.units, [NOT_BUILT] * len(launched), sizes)
+
+    def _wired(
+        self,
+        units: Sequence[tuple[tuple[str, ...], Unit | None]],
+        built: Sequence[Built],
+        sizes: Mapping[Axis, int],
+    ) -> Executable:
         stored = self.planned.plan.stored
         groups = {group.result.name: group for group in self.planned.plan.groups}
-        units = self.phasing(self.written(sizes)).units
-        launched = [each for _, each in units if each is not None]
-        built = iter(self._built([unit_of(each) for each in launched], most))
+        ready = iter(built)
         steps: list[Call | Reference] = []
         for names, unit in units:
             if unit is None:
                 steps.append(self._reference(groups[names[0]], stored))
             else:
-                steps.append(self._call(next(built), unit, stored))
+                steps.append(self._call(next(ready), unit, stored))
         slots = tuple(self._slots())
         ordered = late(steps, frozenset(slot.name for slot in slots if slot.given))
-        return Executable(slots, tuple(ordered), self.results(), tuple(sizes), self._cuts())
+        pairs = tuple(pairs_in_memory(self.planned.plan, self.planned.parts).items())
+        return Executable(slots, tuple(ordered), self.results(), tuple(sizes), self._cuts(), pairs)
 
     def phasing(self, written: Mapping[str, Written]) -> Phasing:
         """What is launched at once: the phases of a kernel where the machine runs them so."""

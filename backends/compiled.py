@@ -115,6 +115,11 @@ class Compiled:
                 raise InvalidArgument(
                     f"`{name}` is {found!r}, and it is one of: {', '.join(legal)}", helps=[help_]
                 )
+        if self.backend == "reference" and self.on_unfused == "error":
+            raise NotFused(
+                f'`{self.program.name}` is not fused at all: backend="reference" runs the interpreter',
+                helps=["leave the backend to plait, or on_unfused to its default"],
+            )
         if self.dtype is not None and self.dtype not in STORED:
             raise WrongDtype(
                 f"programs compile to float32, float64, bfloat16 and float16, not {self.dtype}",
@@ -306,12 +311,15 @@ class Compiled:
             shapes = self._shape(place, batch, backend, types, orders)
         known = tuple(evaluate_size(form, sizes) for form in shapes.forms)
         key = digest(place, repr(known))
-        executable = self._executables.get(key) or read_index(key, Executable)
+        executable = self._executables.get(key)
+        known_here = executable is not None
+        executable = executable or read_index(key, Executable)
         if executable is None or not executable.loads():
             executable = self.assembler(batch, backend, types, orders).executable(sizes, most)
-            self._report(executable)
             if executable.portable:
                 write_index(key, executable)
+        if not known_here:
+            self._report(executable)
         self._executables[key] = executable
         return executable, orders
 
@@ -334,15 +342,22 @@ class Compiled:
         return shapes
 
     def _report(self, executable: Executable) -> None:
-        """Say, or refuse, what runs without a kernel."""
-        unfused = [step for step in executable.steps if not isinstance(step, Call)]
-        if not unfused or self.on_unfused == "quiet":
+        """Say, or refuse, what is not fused: what runs without a kernel, and values over pairs in memory."""
+        steps = [step for step in executable.steps if not isinstance(step, Call)]
+        if not (steps or executable.pairs) or self.on_unfused == "quiet":
             return
-        lines = [f"`{step.name}`: {step.reason}" for step in unfused]
-        steps = f"{len(unfused)} of {len(executable.steps)} steps"
-        message = f"{steps} of `{self.program.name}` run as reference operations"
+        found: list[str] = []
+        if steps:
+            many = f"{len(steps)} of {len(executable.steps)} steps"
+            found.append(f"{many} of `{self.program.name}` run as reference operations")
+        if executable.pairs:
+            values = counted(len(executable.pairs), "value")
+            grow = "grows" if len(executable.pairs) == 1 else "grow"
+            found.append(f"{values} of `{self.program.name}` in memory {grow} faster than inputs and results")
+        lines = [f"`{step.name}`: {step.reason}" for step in steps]
+        lines += [f"`{name}`: {reason}" for name, reason in executable.pairs]
         helps = ["explain() shows the whole plan", 'on_unfused="quiet" accepts it']
-        problem = NotFused(message, notes=lines, helps=helps)
+        problem = NotFused(", and ".join(found), notes=lines, helps=helps)
         if self.on_unfused == "error":
             raise problem
         warn_caller(str(problem))

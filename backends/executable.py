@@ -122,26 +122,33 @@ class Operation(Protocol):
 
 @dataclass(slots=True)
 class Executable:
-    """`steps` in order. `axes` are the signature axes that sizes are of; `cuts`, outermost first, lie apart."""
+    """`steps` in order. `axes` are the signature axes that sizes are of; `cuts`, outermost first, lie apart; `pairs`
+    are the values over pairs that lie in memory, each with the reason."""
 
     slots: tuple[Slot, ...]
     steps: tuple[Call | Operation, ...]
     outputs: tuple[Result, ...]
     axes: tuple[Axis, ...]
     cuts: tuple[Cut, ...] = ()
+    pairs: tuple[tuple[str, str], ...] = ()
     tape: Tape | None = field(default=None, repr=False)
     places: dict[Form, int] = field(default_factory=dict[Form, int], repr=False)
 
     def __getstate__(self) -> tuple[object, ...]:
-        return self.slots, self.steps, self.outputs, self.axes, self.cuts
+        return self.slots, self.steps, self.outputs, self.axes, self.cuts, self.pairs
 
     def __setstate__(
         self,
         state: tuple[
-            tuple[Slot, ...], tuple[Call, ...], tuple[Result, ...], tuple[Axis, ...], tuple[Cut, ...]
+            tuple[Slot, ...],
+            tuple[Call, ...],
+            tuple[Result, ...],
+            tuple[Axis, ...],
+            tuple[Cut, ...],
+            tuple[tuple[str, str], ...],
         ],
     ) -> None:
-        self.slots, self.steps, self.outputs, self.axes, self.cuts = state
+        self.slots, self.steps, self.outputs, self.axes, self.cuts, self.pairs = state
         self.tape, self.places = None, {}
 
     @property

@@ -167,6 +167,8 @@ class Planned:
     rewritten: tuple[str, ...] = ()
     """What was made of the program before it was planned, in words."""
     cuts: tuple[Cut, ...] = ()
+    parts: frozenset[Form] = frozenset()
+    """The reductions of the parts of others."""
 
     @property
     def shape_axes(self) -> tuple[Axis, ...]:
@@ -224,6 +226,7 @@ def plan_program(
         state.total,
         state.rewritten,
         state.cuts,
+        state.parts,
     )
 
 

@@ -88,6 +88,14 @@ def formula(terms: Sequence[tuple[int, Sequence[Form]]]) -> str:
     )
 
 
+def valued(value: Any, sizes: Mapping[str, int]) -> Any:
+    """An expression at the sizes of its symbols by name."""
+    import sympy
+
+    made = sympy.sympify(value)
+    return made.subs({symbol: sizes[symbol.name] for symbol in made.free_symbols})
+
+
 def spelled(value: Any) -> str:
     """An expression, expanded."""
     import sympy

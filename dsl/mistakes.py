@@ -130,7 +130,7 @@ class NotYet(PlaitError, NotImplementedError):
 
 
 class NotFused(PlaitError, RuntimeError):
-    """`on_unfused="error"`: a part of the program has no kernel."""
+    """`on_unfused="error"`: a part of the program has no kernel, or stores what grows faster than its tensors."""
 
 
 class TooLarge(PlaitError, MemoryError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from xml.etree import ElementTree
@@ -14,11 +15,11 @@ from noted import clear, contmix
 from plait import Program, parse
 from plait.backends.assemble import Assembler
 from plait.backends.precision import uniform
-from plait.compiler.fusion.graphs import layers
 from plait.compiler.gradient.derive import gradient
 from plait.compiler.kernels.kernel import Stream
 from plait.compiler.report.cost import Machine, tallies, totals
 from plait.compiler.report.explain import Report, explain
+from plait.compiler.report.layout import laid_out
 from plait.compiler.report.receptive import receptive_fields, small_sizes
 from plait.compiler.report.seen import seen
 from plait.compiler.report.trips import Counter, Nest
@@ -119,38 +120,71 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 
 @pytest.mark.parametrize("name", PAPERS)
-def test_a_page_has_notes_a_graph_and_fields(name: str) -> None:
+def test_a_page_has_notes_graphs_and_fields(name: str) -> None:
     made = PAPERS[name]()
     page = drawn(made)
-    text = " ".join("".join(page.itertext()).split())
-    for line in str(made).splitlines()[1:]:
-        words = " ".join(line.split()[:4])
-        assert words.split(" ", 1)[-1] in text, line
-    graph, *fields = page.iter(f"{SVG}svg")
-    assert fields, "at least one input is drawn"
-    titles = [each.text for each in graph.iter(f"{SVG}title")]
-    assert any(str(each).startswith("stored: ") for each in titles) == ("  stored: " in str(made))
+    text = "".join("".join(page.itertext()).split())
+    (sheet,) = made.drawn
+    for words in (sheet.title, *sheet.before, *sheet.after, *(w for n in sheet.notes for _, w in n.lines)):
+        assert "".join(words.split()) in text
+        assert "".join(words.split()) in "".join(str(made).split())
+    pictures = list(page.iter(f"{SVG}svg"))
+    graphs = [each for each in pictures if each.attrib["class"] == "graph"]
+    assert len(graphs) == (1 if ": 1 kernel" in str(made) else 2)
+    for graph in graphs:
+        titles = [each.text for each in graph.iter(f"{SVG}title")]
+        assert any(str(each).startswith("stored: ") for each in titles) == ("  stored: " in str(made))
 
 
-def test_nodes_of_a_graph_do_not_overlap() -> None:
+def test_the_fields_of_all_results_are_drawn() -> None:
+    """A text token reads all text and all of the image; an image token its disc."""
     page = drawn(clear_report())
-    graph = next(page.iter(f"{SVG}svg"))
-    _, _, width, height = map(float, graph.attrib["viewBox"].split())
-    boxes = [
+    heads = ["".join(each.itertext()).split("[")[0] for each in page.iter("h3")]
+    assert heads == ["image", "text"]
+    captions = [" ".join("".join(each.itertext()).split()) for each in page.iter("figcaption")]
+    assert "ki: all of batch0; 15 of 33 along h; 15 of 33 along w; all of d" in captions
+    assert "qt: all of batch0; 1 of 33 along t; all of d" in captions
+
+
+def boxes_of(graph: ElementTree.Element) -> list[tuple[float, ...]]:
+    """Left, top, width and height of every node."""
+    return [
         tuple(float(each.attrib[key]) for key in ("x", "y", "width", "height"))
         for each in graph.iter(f"{SVG}rect")
+        if each.get("class") == "node"
     ]
-    assert len(boxes) > 20
-    for i, (x, y, w, h) in enumerate(boxes):
-        assert 0 <= x <= width - w and 0 <= y <= height - h
-        for u, v, _, _ in boxes[:i]:
-            assert abs(x - u) >= w or abs(y - v) >= h
+
+
+@pytest.mark.parametrize("name", ["clear", "contmix"])
+def test_nodes_of_graphs_do_not_overlap(name: str) -> None:
+    for graph in (
+        each for each in drawn(PAPERS[name]()).iter(f"{SVG}svg") if each.attrib["class"] == "graph"
+    ):
+        _, _, width, height = map(float, graph.attrib["viewBox"].split())
+        boxes = boxes_of(graph)
+        assert len(boxes) >= 7
+        for i, (x, y, w, h) in enumerate(boxes):
+            assert 0 <= x <= width - w + 0.1 and 0 <= y <= height - h + 0.1
+            for u, v, wide, tall in boxes[:i]:
+                apart = x >= u + wide or u >= x + w or y >= v + tall or v >= y + h
+                assert apart
+        for label, box in zip(graph.iter(f"{SVG}text"), boxes, strict=False):
+            assert len(label.text or "") * 7.2 <= max(each[2] for each in boxes), box
 
 
 def test_rows_of_a_graph_follow_its_edges() -> None:
     edges = [("a", "c"), ("b", "c"), ("c", "d"), ("a", "d")]
-    places = layers("abcd", edges)
-    assert all(places[one][1] < places[other][1] for one, other in edges)
+    layout = laid_out(dict.fromkeys("abcd", 20.0), edges)
+    assert all(layout.rows[one] < layout.rows[other] for one, other in edges)
+    assert [len(layout.routes[edge]) for edge in edges] == [2, 2, 2, 3], "a place in every row that it passes"
+
+
+def test_lines_cross_only_where_they_must() -> None:
+    edges = [("a", "z"), ("b", "y"), ("c", "x")]
+    layout = laid_out(dict.fromkeys("abcxyz", 20.0), edges)
+    for (one, other), (two, another) in itertools.combinations(edges, 2):
+        before = layout.across[one] < layout.across[two]
+        assert before == (layout.across[other] < layout.across[another])
 
 
 def test_a_report_of_a_check_is_a_page_too() -> None:

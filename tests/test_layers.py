@@ -58,7 +58,10 @@ LAYERS: tuple[tuple[str, str], ...] = (
     ("compiler.schedules", "stream stream_sum roles entries halo tile_reduce tiles windows target phasing"),
     ("compiler", "pipeline"),
     # what explain() knows
-    ("compiler.report", "report trips seen reads cost receptive fields notes room together layout drawing page explain"),
+    (
+        "compiler.report",
+        "report trips seen reads cost receptive fields loops_in_words notes room together layout drawing page explain",
+    ),
     # what needs no printer: a call that finds its kernels in the cache
     (
         "backends",

@@ -49,7 +49,7 @@ multiple of, so that it fills lanes."""
 FEW = 32
 """Entries of a result that are fewer than this are too few tiles."""
 
-ONE = Const(1)
+ONE, PART = Const(1), "_part"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +74,11 @@ def in_parts(program: Program, few: frozenset[Axis] = frozenset()) -> tuple[Prog
     if not any(chunks.fits(form) for form in program.forms):
         return program, frozenset()
     return rewrite_program(program, chunks), frozenset(chunks.parts)
+
+
+def part_axes(form: Form) -> tuple[Axis, ...]:
+    """The axes of the reduction of a part that number the parts."""
+    return tuple(axis for axis in form.axes if axis.serial and axis.name.endswith(PART))
 
 
 def short_axes(program: Program) -> tuple[Axis, ...]:
@@ -202,7 +207,7 @@ class Chunks:
             runs = _rounded_up(some, Const(RUN))
             length = apply("mul", Const(RUN), _rounded_up(runs, apply("minimum", runs, budget)))
             within = fresh_axis(f"{axis.name}_within", Const(0), length, "span")
-            part = fresh_axis(f"{axis.name}_part", Const(0), _rounded_up(some, size(within)), "span")
+            part = fresh_axis(f"{axis.name}{PART}", Const(0), _rounded_up(some, size(within)), "span")
             found.append(Part(axis, part, within))
             budget = _at_least_one(apply("floordiv", budget, size(part)))
         return tuple(found)

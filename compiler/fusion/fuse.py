@@ -239,7 +239,7 @@ class Fusion:
         return next(moved, None) is None and self.total.of(key.form) and self.total.of(query)
 
     def _sum_reads(self, root: Form, match: StreamedSum) -> list[tuple[Form, str]]:
-        reads = [(form, "keys and values are read in place") for form in sums_store(match)]
+        reads = [(form, "what passes by in a stream is read in place") for form in sums_store(match)]
         read = {form for form, _ in match.statistics}
         inside = {match.root, *(form for form, _ in reads), *(each.form for each in match.inner), *read}
         inside |= set(match.folds)
@@ -249,7 +249,7 @@ class Fusion:
         return reads + list(self._below(root, inside))
 
     def _stream_reads(self, root: Form, match: Attention) -> list[tuple[Form, str]]:
-        reads = [(form, "keys and values are read in place") for form in must_store(match)]
+        reads = [(form, "what passes by in a stream is read in place") for form in must_store(match)]
         inside = {match.root, *(form for form, _ in reads)}
         inside |= {domain.dot for domain in match.domains if domain.dot is not None}
         inside |= {fold for domain in match.domains for fold in domain.folds}

@@ -36,22 +36,3 @@ def condense(
     graph.add_nodes_from(group_of[node] for node in nodes)
     graph.add_edges_from((group_of[a], group_of[b]) for a, b in edges if group_of[a] != group_of[b])
     return list(graph.edges)
-
-
-def layers(nodes: Iterable[str], edges: Iterable[tuple[str, str]]) -> dict[str, tuple[float, float]]:
-    """A place for every node of a graph without cycles: each in a row below all that lead to it, near
-    the middle of them. Rows are one apart, as are neighbours in a row; the middle of a row is at 0.
-
-    >>> layers("abc", [("a", "b"), ("a", "c")])
-    {'a': (0.0, 0.0), 'b': (-0.5, 1.0), 'c': (0.5, 1.0)}
-    """
-    graph = networkx.DiGraph()
-    graph.add_nodes_from(nodes)
-    graph.add_edges_from(edges)
-    places: dict[str, tuple[float, float]] = {}
-    for row, generation in enumerate(networkx.topological_generations(graph)):
-        before = {n: [places[each][0] for each in graph.predecessors(n)] for n in generation}
-        ordered = sorted(generation, key=lambda n: sum(before[n]) / len(before[n]) if before[n] else 0.0)
-        for place, node in enumerate(ordered):
-            places[node] = (place - (len(ordered) - 1) / 2, float(row))
-    return places

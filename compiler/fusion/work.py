@@ -55,7 +55,16 @@ def formula_of(terms: Iterable[Term]) -> str:
 
 def traffic(form: Form) -> str:
     """Bytes of writing a value once and reading it once, reals at float32: `8*h*w`."""
-    return formula_of([Term(2 * BYTES[form.kind], form.axes)])
+    return formula_of([_traffic(form)])
+
+
+def traffic_at(form: Form, sizes: Mapping[Axis, Extent]) -> int:
+    """The same at these sizes."""
+    return _traffic(form).at(sizes)
+
+
+def _traffic(form: Form) -> Term:
+    return Term(2 * BYTES[form.kind], form.axes)
 
 
 BYTES: dict[Kind, int] = {"bool": 1, "int": 8, "real": 4, "complex": 8}

@@ -8,7 +8,7 @@ Counts are taken from the Kernel, so they are what is done, recomputed halos and
     functions    exp, log, tanh, roots and their kin, counted apart
     loaded       bytes that tiles load, what several tiles share as often as they load it
     stored       bytes that are stored
-    least        every tensor that the kernel touches, once: what has to cross the memory bus
+    least        what the kernel touches of its tensors, once: what has to cross the memory bus
 
 Integers, truth values and selections are free. The bound is the roofline of S. Williams, A. Waterman,
 D. Patterson, "Roofline" (CACM 2009), with a third roof for functions: no kernel is faster on the machine.
@@ -22,13 +22,14 @@ from math import prod
 from typing import Literal
 
 from ...dsl import algebra
-from ...dsl.program import Axis, Form, Leaf
-from ...dsl.size_forms import Extent, evaluate_size
+from ...dsl.program import Axis, Form, Leaf, Size, walk
+from ...dsl.size_forms import Extent, evaluate_size, size_operands
 from ..fusion.plan import Group, Stored
-from ..fusion.work import Term, formula_of, least_bytes, operations
+from ..fusion.work import Term, formula_of, least_bytes, operations, word_of
 from ..kernels.kernel import Buffer, Dot, Fold, Kernel, Let, Load, Operand, Statement, Store
 from ..kernels.phases import Phased
 from ..kernels.written import Written
+from .reads import Touched, touched, width_of
 from .seen import seen
 from .trips import Counter, Formula, Loops, Nest, Number
 
@@ -41,17 +42,17 @@ FUNCTIONS = frozenset(("exp", "log", "log1p", "expm1", "sqrt", "sin", "cos", "ta
 FREE = frozenset(("select", "to_real", "real", "precise", "neg", "abs"))
 """Operations on reals that move or mark bits."""
 
-WIDTHS = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
-
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """`weight` of something for every entry over `axes`, at every pass through `loops`."""
+    """`weight` of something for every entry over `axes`, at every pass through `loops`; of a load, from which
+    buffer."""
 
     what: What
     weight: int
     axes: frozenset[str]
     loops: Loops
+    buffer: str = ""
 
 
 def tallies(kernel: Kernel) -> tuple[Nest, tuple[Tally, ...]]:
@@ -59,7 +60,7 @@ def tallies(kernel: Kernel) -> tuple[Nest, tuple[Tally, ...]]:
     nest = Nest(kernel)
     buffers = {buffer.name: buffer for buffer in kernel.buffers}
     found = (
-        Tally(what, weight, frozenset(axes), loops)
+        Tally(what, weight, frozenset(axes), loops, statement.buffer if isinstance(statement, Load) else "")
         for statement, loops in nest.statements()
         for what, weight, axes in _done(statement, nest, buffers)
     )
@@ -94,20 +95,17 @@ def _axes(nest: Nest, *items: Operand) -> tuple[str, ...]:
     return tuple(dict.fromkeys(axis for name in names for axis in nest.axes_of.get(name, ())))
 
 
-def width_of(buffer: Buffer) -> int:
-    """The bytes of one entry."""
-    return WIDTHS[buffer.real] if buffer.kind == "real" else 1 if buffer.kind == "bool" else 8
-
-
 # --- amounts
 
 
 @dataclass(frozen=True, slots=True)
 class Amount:
-    """A count as a formula in the sizes, and its value where they are known."""
+    """A count as a formula in the sizes, and its value where they are known. `exact`: the formula comes to the
+    value; else it counts tiles at borders as if they lay inside, and comes to more."""
 
     formula: str
     value: int | None
+    exact: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +152,9 @@ def kernel_cost(written: Written, stored: Mapping[Form, Stored], sizes: Mapping[
     nest, found = tallies(written.kernel)
     names = written.kernel.sizes
     symbols = {name: algebra.expression(form) for name, form in zip(names, written.numbers, strict=True)}
-    formulas = totals(found, Formula(nest, symbols))
+    spoken = Formula(nest, symbols)
+    formulas = totals(found, spoken)
+    loaded: Loaded = {}
     values: Mapping[What, int] | None = None
     done, shown = None, 1.0
     if sizes is not None:
@@ -162,20 +162,48 @@ def kernel_cost(written: Written, stored: Mapping[Form, Stored], sizes: Mapping[
         counter = Counter(nest, numbers)
         values = totals(found, counter)
         done, shown = _done_of(found, counter)
+        loaded = _loaded(found, counter, spoken)
+    lengths = _lengths(written, sizes) if sizes is not None else {}
     made = {
-        what: Amount(algebra.spelled(formulas[what]), None if values is None else values[what])
-        for what in KINDS
+        what: _counted(formulas[what], None if values is None else values[what], lengths) for what in KINDS
     }
-    flops = Amount(
-        algebra.spelled(2 * formulas["products"] + formulas["operations"]),
+    flops = _counted(
+        2 * formulas["products"] + formulas["operations"],
         None if values is None else 2 * values["products"] + values["operations"],
+        lengths,
     )
-    least = _amount(tensors(written, stored), sizes)
+    least = _least(written, stored, sizes, loaded)
     fraction = 0.5 if written.kernel.real == "float64" else 1.0
     return Cost(
         made["products"], made["operations"], made["functions"], flops, made["loaded"], made["stored"],
         least, fraction, done, shown,
     )  # fmt: skip
+
+
+Loaded = Mapping[str, tuple[int, Number]]
+"""The bytes that are loaded of each buffer, and their formula."""
+
+
+def _loaded(found: Iterable[Tally], counter: Counter, spoken: Counter) -> Loaded:
+    parts: dict[str, list[Tally]] = {}
+    for tally in found:
+        if tally.buffer:
+            parts.setdefault(tally.buffer, []).append(tally)
+    return {
+        name: (totals(each, counter)["loaded"], totals(each, spoken)["loaded"])
+        for name, each in parts.items()
+    }
+
+
+def _counted(formula: Number, value: int | None, lengths: Mapping[str, int]) -> Amount:
+    exact = value is None or algebra.valued(formula, lengths) == value
+    return Amount(algebra.spelled(formula), value, exact)
+
+
+def _lengths(written: Written, sizes: Mapping[Axis, Extent]) -> dict[str, int]:
+    """The values of the symbols in a kernel's formulas."""
+    forms = (form for form in walk(written.numbers, size_operands) if isinstance(form, Size))
+    return {word_of(form.axis): evaluate_size(form, sizes) for form in forms}
 
 
 def _done_of(found: Iterable[Tally], counter: Counter) -> tuple[Mapping[What, float] | None, float]:
@@ -205,14 +233,25 @@ def totals(found: Iterable[Tally], counter: Counter) -> dict[What, Number]:
     return total
 
 
-def tensors(written: Written, stored: Mapping[Form, Stored]) -> tuple[Term, ...]:
-    """Every buffer of a kernel once, in bytes."""
-    pairs = zip(written.kernel.buffers, written.tensors, strict=True)
-    return tuple(Term(width_of(buffer), _shape(buffer, form, stored)) for buffer, (form, _) in pairs)
-
-
-def _shape(buffer: Buffer, form: Form, stored: Mapping[Form, Stored]) -> tuple[Axis, ...]:
-    return form.over if isinstance(form, Leaf) and buffer.role == "in" else stored[form].axes
+def _least(
+    written: Written, stored: Mapping[Form, Stored], sizes: Mapping[Axis, Extent] | None, loaded: Loaded
+) -> Amount:
+    """Every buffer once, or what is loaded of it, where that is less."""
+    parts = touched(written, stored, sizes)
+    if sizes is None:
+        return _amount([Term(each.width, each.axes) for each in parts], None)
+    terms = [each.term for each in parts]
+    whole: list[Term] = []
+    values, formulas = 0, list[str]()
+    for buffer, term in zip(written.kernel.buffers, terms, strict=True):
+        count, formula = loaded.get(buffer.name, (None, 0))
+        if count is None or term.at(sizes) <= count:
+            whole.append(term)
+        else:
+            values += count
+            formulas.append(algebra.spelled(formula))
+    made = _amount(whole, sizes)
+    return Amount(" + ".join([made.formula, *formulas] if whole else formulas), (made.value or 0) + values)
 
 
 def reference_cost(group: Group, stored: Mapping[Form, Stored], sizes: Mapping[Axis, Extent] | None) -> Cost:
@@ -236,12 +275,14 @@ def program_least(
 ) -> int:
     """The bytes of a program that stores nothing between its kernels: each leaf that one of them reads
     once, and each output once."""
-    seen: dict[tuple[Form, bool], Term] = {}
+    found: dict[tuple[Form, bool], Touched] = {}
     for each in written.values():
-        for buffer, key, term in zip(each.kernel.buffers, each.tensors, tensors(each, stored), strict=True):
+        for buffer, key, part in zip(
+            each.kernel.buffers, each.tensors, touched(each, stored, sizes), strict=True
+        ):
             if key[0] in outputs or (isinstance(key[0], Leaf) and buffer.role == "in"):
-                seen[key] = term
-    return sum(term.at(sizes) for term in seen.values())
+                found[key] = found[key].joined(part) if key in found else part
+    return sum(each.term.at(sizes) for each in found.values())
 
 
 def group_least(
@@ -254,11 +295,11 @@ def group_least(
     alone = group.image_by_image(prod(extents), held, machine.threads)
     if not alone or held > machine.cache:
         return None
-    seen: dict[tuple[Form, bool], Term] = {}
+    found: dict[tuple[Form, bool], Touched] = {}
     for part in group.parts:
-        for key, term in zip(part.written.tensors, tensors(part.written, stored), strict=True):
-            seen.setdefault(key, term)
-    return sum(term.at(sizes) for term in seen.values())
+        for key, each in zip(part.written.tensors, touched(part.written, stored, sizes), strict=True):
+            found[key] = found[key].joined(each) if key in found else each
+    return sum(each.term.at(sizes) for each in found.values())
 
 
 # --- time

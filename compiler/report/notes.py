@@ -10,31 +10,34 @@ from math import prod
 from ...dsl.build import size
 from ...dsl.program import At, Axis, Form, Leaf, Map, Place, Reduce, walk
 from ...dsl.size_forms import Extent, evaluate_size
+from ..algorithms.chunks import PART, part_axes
 from ..fusion.contraction import contraction, inside
 from ..fusion.plan import Group, Stored
 from ..fusion.work import Term, formula_of, word_of
-from ..kernels.kernel import Dot, Fold, Kernel, Let, Load, Operand, Store, Stream, StreamAxis, Take, operands
 from ..kernels.written import Written
+from ..pipeline import Planned
 from ..schedules.lower import constant_value
-from .cost import FUNCTIONS, Bound, Cost, Machine, bound
-from .trips import Nest
+from .cost import FUNCTIONS, Amount, Bound, Cost, Machine, bound
+from .loops_in_words import schedule
 
 Sizes = Mapping[Axis, Extent]
-
-KIB, MOST_RESIDENT = 1024, 3
-"""Resident values from this size on are worth a word, and so many of them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """The notes of one step: `title` says what it makes, `lines` are (what of it, words)."""
+    """The notes of one step: what is `made` by what `family` of kernels, `lines` are (what of it, words)."""
 
     name: str
-    title: str
+    made: str
+    family: str
     lines: tuple[tuple[str, str], ...]
     cost: Cost
     bound: Bound | None
     fused: bool
+
+    @property
+    def title(self) -> str:
+        return f"{self.made}: {self.family}"
 
 
 FAMILIES = {
@@ -46,15 +49,18 @@ FAMILIES = {
 
 def note(
     group: Group,
-    stored: Mapping[Form, Stored],
+    planned: Planned,
     written: Written | None,
     cost: Cost,
     sizes: Sizes | None,
     machine: Machine | None,
 ) -> Note:
     """The notes of a group; `written` is None for a reference operation."""
-    title = f"{', '.join(map(_value, group.results))}: {family(group)}"
+    stored = planned.plan.stored
+    made = ", ".join(map(_value, group.results))
     lines: list[tuple[str, str]] = [("computes", computes(group, stored, sizes))]
+    if group.result.form in planned.parts:
+        lines.append(("parts", in_parts(group.result.form, sizes)))
     if written is not None:
         lines += schedule(written.kernel)
         lines += dense(group, stored, sizes)
@@ -64,7 +70,19 @@ def note(
         lines.append(("unstreamed", group.reason))
     if isinstance(group.result.form, Place):
         lines.append(("order", "a GPU adds in the order of arrival, unless deterministic=True"))
-    return Note(group.result.name, title, tuple(lines), cost, limit, written is not None)
+    return Note(group.result.name, made, family(group), tuple(lines), cost, limit, written is not None)
+
+
+def in_parts(form: Form, sizes: Sizes | None) -> str:
+    """What the parts of a long reduction are: its result would be too few tiles for the threads."""
+    counts = [(word_of(axis), extent(axis, sizes)) for axis in part_axes(form)]
+    known = [count for _, count in counts if count is not None]
+    many = f"{prod(known):,} " if known and len(known) == len(counts) else ""
+    along = ", ".join(name.removesuffix(PART) for name, _ in counts)
+    return (
+        f"{many}parts of a long reduction{f' along {along}' if along else ''}, side by side, since its result is too "
+        "few tiles; how many hangs on sizes alone, so bits do not depend on threads"
+    )
 
 
 def _value(result: Stored) -> str:
@@ -112,7 +130,13 @@ def _reduction(form: Reduce, stored: Collection[Form], sizes: Sizes | None) -> s
     entries = _entries(form, sizes)
     many = "" if entries is None else f"{entries:,} "
     found = contraction(form, stored)
-    what = "entries" if found is None else "products"
+    what = (
+        ("entry" if entries == 1 else "entries")
+        if found is None
+        else "product"
+        if entries == 1
+        else "products"
+    )
     weights = _weights(form, stored) if found is not None else ()
     by = f" with {', '.join(f'`{name}`' for name in weights)}" if weights else ""
     over = ", ".join(dict.fromkeys(word_of(axis) for axis in axes))
@@ -185,148 +209,6 @@ def _matrix(form: Reduce, stored: Collection[Form]) -> bool:
     return found is not None and bool(found.rows(form.axes))
 
 
-# --- how it runs
-
-
-def schedule(kernel: Kernel) -> Iterator[tuple[str, str]]:
-    """The schedule of a kernel in words, then what stays in a tile, then its halo."""
-    nest = Nest(kernel)
-    yield "schedule", "; ".join([_grid(kernel), *_streams(kernel, nest)])
-    resident = _resident(kernel, nest)
-    if resident:
-        yield "resident", resident
-    halo = _halo(kernel, nest)
-    if halo:
-        yield "halo", halo
-
-
-ALONE = "one element at a time, because neither its result nor what it reduces has an axis for the lanes"
-
-
-def _grid(kernel: Kernel) -> str:
-    wide = [axis for axis in kernel.grid if axis.tile > 1]
-    single = [axis.name for axis in kernel.grid if axis.tile == 1 and axis.name not in kernel.lanes]
-    inside = [axis for axis in wide if axis.name in kernel.lanes]
-    rows = [axis for axis in wide if axis.name not in kernel.lanes]
-    parts: list[str] = []
-    if inside:
-        parts.append(f"tiles of {', '.join(f'{axis.name} by {axis.tile}' for axis in inside)} in the lanes")
-    if rows:
-        parts.append(f"rows of {', '.join(f'{axis.name} by {axis.tile}' for axis in rows)}")
-    if not wide:
-        across = [name for name in kernel.lanes if name not in {axis.name for axis in kernel.grid}]
-        parts.append(f"{', '.join(across)} in the lanes" if across else ALONE)
-    if single:
-        parts.append(f"one by one {', '.join(single)}")
-    steps = [
-        f"{each.ragged.step} from {each.ragged.residue}" for each in kernel.grid if each.ragged is not None
-    ]
-    if steps:
-        parts.append(f"a tile at steps of {' and '.join(steps)} on, at which its keys are neighbours")
-    return ", ".join(parts)
-
-
-def _streams(kernel: Kernel, nest: Nest) -> Iterator[str]:
-    """Every stream of a kernel, the outer ones first."""
-    waiting = list(kernel.body)
-    while waiting:
-        statement = waiting.pop(0)
-        if isinstance(statement, Stream):
-            yield _stream(statement, kernel, nest)
-            waiting = [*statement.body, *waiting]
-
-
-def _stream(stream: Stream, kernel: Kernel, nest: Nest) -> str:
-    passed = " and ".join(_run(axis) for axis in stream.axes)
-    bounds = [bound for axis in stream.axes for bound in (axis.low, axis.stop)]
-    grid = {axis.name for axis in kernel.grid}
-    data = ", ".join(f"`{name}`" for name in sorted({name for each in bounds for name in nest.read(each)}))
-    if any(nest.needs(each) & grid for each in bounds):
-        passed += " between bounds that follow the tile" + (f" and {data}, read once a tile" if data else "")
-    elif data:
-        passed += f" between bounds that {data} give{'' if ',' in data else 's'}, read once a tile"
-    if _hides(stream.visible, nest):
-        passed += ", what the mask hides skipped"
-    if any(isinstance(each, Store) for each in stream.body):
-        return f"passes {passed}, stored as they are made"
-    return f"streams {passed}"
-
-
-def _hides(mask: Operand, nest: Nest) -> bool:
-    """Whether a mask says more than that coordinates exist."""
-    lets = {each.name: each for each, _ in nest.statements() if isinstance(each, Let)}
-    waiting = [mask]
-    while waiting:
-        each = waiting.pop()
-        if isinstance(each, str) and each in lets and lets[each].op == "and":
-            waiting += lets[each].args
-        elif each is not True and not str(each).endswith(".valid"):
-            return True
-    return False
-
-
-def _run(axis: StreamAxis) -> str:
-    return f"{axis.name} one by one" if axis.step == 1 else f"{axis.name} in runs of {axis.step}"
-
-
-def _resident(kernel: Kernel, nest: Nest) -> str:
-    """What a tile keeps: the largest values over whole axes, and all of them together."""
-    width = 8 if kernel.real == "float64" else 4
-    tiles = {axis.name: axis.tile for axis in kernel.grid} | nest.locals
-    tiles |= {axis.name: axis.step for statement in _inner(kernel) for axis in statement.axes}
-    found: dict[str, tuple[int, tuple[str, ...]]] = {}
-    for statement, _ in nest.statements():
-        if not isinstance(statement, Load | Dot | Fold) or not set(statement.axes) & set(nest.locals):
-            continue
-        if isinstance(statement, Load) and not set(statement.axes) & set(kernel.lanes):
-            continue
-        axes = tuple(axis for axis in statement.axes if tiles[axis] > 1)
-        found[statement.name] = (width * prod(tiles[axis] for axis in axes), axes)
-    large = sorted(found.items(), key=lambda item: -item[1][0])[:MOST_RESIDENT]
-    shown = [f"{n}[{', '.join(axes)}] {kib(count)}" for n, (count, axes) in large if count >= KIB]
-    sizes = ", ".join(f"{name} = {count}" for name, count in nest.locals.items())
-    if not nest.locals:
-        return ""
-    return f"{sizes} compiled in" + (
-        f"; the largest values of a tile are {', '.join(shown)}" if shown else ""
-    )
-
-
-def kib(count: int) -> str:
-    return f"{count / KIB:.3g} KiB" if count < 1000 * KIB else f"{count / KIB**2:.3g} MiB"
-
-
-def _inner(kernel: Kernel) -> Iterator[Stream]:
-    waiting = list(kernel.body)
-    while waiting:
-        statement = waiting.pop()
-        if isinstance(statement, Stream):
-            yield statement
-            waiting += statement.body
-
-
-def _halo(kernel: Kernel, nest: Nest) -> str:
-    """A tile staged with its neighbours: how large, and how much more than the tile."""
-    for statement, _ in nest.statements():
-        if not isinstance(statement, Take):
-            continue
-        source = nest.axes_of[statement.source]
-        inner = [axis for axis in source if axis in nest.locals]
-        moved = [
-            (axis, lanes[0])
-            for axis, index in zip(inner, operands(statement)[1:], strict=True)
-            if (lanes := [a for a in nest.axes_of.get(str(index), ()) if a in kernel.lanes])
-        ]
-        if not moved:
-            continue
-        tiles = {axis.name: axis.tile for axis in kernel.grid}
-        staged, own = [nest.locals[axis] for axis, _ in moved], [tiles.get(lane, 1) for _, lane in moved]
-        shape = " x ".join(map(str, staged))
-        more = prod(staged) / max(prod(own), 1)
-        return f"{shape} places staged for a tile of {' x '.join(map(str, own))}, {more:.2f} times as many"
-    return ""
-
-
 # --- what it costs
 
 
@@ -336,11 +218,9 @@ ALL_BUT = 0.995
 
 def costs(cost: Cost, limit: Bound | None, machine: Machine | None) -> Iterator[tuple[str, str]]:
     """FLOPs, bytes against the least, intensity, bound."""
-    flops = _amount(cost.flops.formula, cost.flops.value)
-    called = cost.functions
-    if called.formula != "0":
-        flops += f", and {_amount(called.formula, called.value)} functions"
-    yield "FLOPs", flops
+    yield "FLOPs", _amount(cost.flops)
+    if cost.functions.formula != "0":
+        yield "functions", _amount(cost.functions)
     if cost.worked is not None and cost.flops.value:
         part = cost.worked / cost.flops.value
         if part < ALL_BUT or cost.seen < ALL_BUT:
@@ -350,7 +230,7 @@ def costs(cost: Cost, limit: Bound | None, machine: Machine | None) -> Iterator[
                 else "all is done"
             )
             yield "masked", f"{hidden}; about {cost.seen:.0%} of what passes is seen"
-    least = f"{_amount(cost.least.formula, cost.least.value)} at least"
+    least = f"{_amount(cost.least)} at least"
     if cost.moved is not None and cost.least.value:
         least += f"; tiles move {bytes_of(cost.moved)}, {cost.moved / cost.least.value:.2f} times that"
     yield "bytes", least
@@ -361,9 +241,13 @@ def costs(cost: Cost, limit: Bound | None, machine: Machine | None) -> Iterator[
         yield "bound", f"{seconds(limit.seconds)} by {limit.roof} ({parts}) on {machine.name}"
 
 
-def _amount(formula: str, value: int | None) -> str:
+def _amount(amount: Amount) -> str:
+    """The formula and what it comes to; or what is done of it, where tiles at borders have less to do."""
+    formula, value = amount.formula, amount.value
     if value is None:
         return formula
+    if not amount.exact:
+        return f"{value:,} of at most {formula}"
     return f"{value:,}" if formula == str(value) else f"{formula} = {value:,}"
 
 
