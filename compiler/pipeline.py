@@ -18,15 +18,17 @@ from ..dsl.errors import CompilerFault, PlaitError
 from ..dsl.program import Axis, Form, Program
 from .algorithms.chunks import in_parts, short_axes, short_costs
 from .algorithms.order import choices, ordered
+from .algorithms.shared import share
 from .algorithms.split import split_sums
 from .fusion.attention_family import Attention
 from .fusion.check_plan import check_plan
-from .fusion.contraction import fixed_axes, parameter_axes
+from .fusion.contraction import bases, fixed_axes, parameter_axes
 from .fusion.fuse import Fusion
 from .fusion.join import join
 from .fusion.outlets import under_own_names
 from .fusion.plan import Group, Plan, Stored
 from .fusion.sum_family import StreamedSum
+from .fusion.tokens import join_tokens
 from .kernels.check_kernel import check_kernel
 from .kernels.kernel import RealType
 from .kernels.written import Written
@@ -76,6 +78,11 @@ def _order(state: State) -> object:
     return state.program
 
 
+def _share(state: State) -> object:
+    state.program = share(state.program)
+    return state.program
+
+
 def _count(state: State) -> object:
     state.program = count_by_sizes(state.program)
     return state.program
@@ -114,6 +121,14 @@ def _fuse(state: State) -> object:
     return state.plan
 
 
+def _tokens(state: State) -> object:
+    assert state.plan is not None
+    assert state.total is not None
+    if state.resident and state.outputs:
+        state.plan = join_tokens(state.plan, state.total)
+    return state.plan
+
+
 def _join(state: State) -> object:
     assert state.plan is not None
     state.plan = join(state.plan, state.matches, state.resident)
@@ -142,6 +157,7 @@ class Step:
 STEPS: tuple[Step, ...] = (
     Step("simplify", _simplify),
     Step("order", _order),
+    Step("share", _share),
     Step("count", _count),
     Step("split", _split),
     Step("cut", _cut),
@@ -149,6 +165,7 @@ STEPS: tuple[Step, ...] = (
     Step("name", _name),
     Step("to_fx", _to_fx, _check_graph),
     Step("fuse", _fuse, _check_fused),
+    Step("tokens", _tokens, _check_fused),
     Step("join", _join, _check_fused),
 )
 
@@ -182,6 +199,8 @@ class Planned:
                 if group.family == "tiles":
                     for each in group.results:
                         found += fixed_axes(each.form, stored, parameters)
+                        own = (axis for axis in each.axes if group.grid and axis not in group.grid)
+                        found += [base for axis in own for base in bases(axis)]
         return tuple(dict.fromkeys(found))
 
 
@@ -308,7 +327,7 @@ def _write(
             return window
     if schedule.tiles is not None:
         tiled = tile_kernel(
-            name, group.result, stored, known, real, schedule.tiles, planned.total, group.also
+            name, group.result, stored, known, real, schedule.tiles, planned.total, group.also, group.grid
         )
         if tiled is not None:
             return tiled

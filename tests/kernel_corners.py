@@ -11,6 +11,7 @@ from kernel_products import (
     heads_beside_lanes,
     nothing_beyond_the_edge,
     products_in_a_batch,
+    products_in_two_orders,
     products_of_what_may_be_absent,
     split_products,
 )
@@ -368,6 +369,7 @@ CORNERS: tuple[Callable[[], Case], ...] = (
     reads_where_data_says,
     window_with_low_bounds,
     products_in_a_batch,
+    products_in_two_orders,
     heads_beside_lanes,
     reads_that_need_no_mask,
     contractions_of_other_shapes,

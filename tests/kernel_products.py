@@ -195,3 +195,39 @@ def nothing_beyond_the_edge() -> Case:
     k.store("o", "i", value="s", mask="i.valid")
     k.store("p", "i", value="m", mask="i.valid")
     return k.case()
+
+
+def products_in_two_orders() -> Case:
+    """Two products sum the same value over its outer and over its inner axis, so its rows lie in the order of one
+    of them; results of two others have rows before and behind an axis that both sides keep. One has a mask, and
+    what it leaves out is not finite."""
+    k = Sketch({"T": 21}, "float64")
+    x = torch.randn(3, 5, 21, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
+    x[2, :, 7], x[2, 1, 20] = INF, float("nan")
+    k.given("x", x)
+    k.input("p", 4, 5)
+    k.input("q", 6, 3)
+    k.input("v", 5, 4)
+    k.input("u", 3, 6)
+    k.input("start", 5, 21)
+    k.output("o", 3, 5, 21)
+    k.output("r", 5, 3, 21)
+    k.tiled("t", "T", 16)
+    for name, size in (("a", 3), ("b", 5), ("c", 4), ("d", 6)):
+        k.local(name, size)
+    k.load("X", "x", "a", "b", "t", mask="t.valid")
+    k.let("Y", "mul", "X", 0.5)
+    k.load("P", "p", "c", "b")
+    k.dot("inner", "P", "Y", "b")
+    k.load("Q", "q", "d", "a")
+    k.load("S", "start", "b", "t", mask="t.valid")
+    k.let("seen", "lt", "a", 2, kind="bool")
+    k.let("Z", "select", "seen", "Q", 0.0)
+    k.dot("outer", "Z", "Y", "a", init="S", mask="seen", exposed=("Y",))
+    k.load("V", "v", "b", "c")
+    k.dot("behind", "V", "inner", "c")
+    k.load("U", "u", "a", "d")
+    k.dot("before", "U", "outer", "d", init="behind", scale=0.25)
+    k.store("o", "a", "b", "t", value="behind", mask="t.valid")
+    k.store("r", "b", "a", "t", value="before", mask="t.valid")
+    return k.case()

@@ -86,7 +86,7 @@ PHASES = {
     "GRN": [3],
     "ConvNeXt V2": [3],
     "joint norm": [3],
-    "Hopfield": [1, 1, 1, 2, 1, 1, 1],
+    "Hopfield": [1, 1, 3, 1],
 }
 """The phases of every launch on a CPU, at 64 channels."""
 
@@ -104,7 +104,9 @@ def test_kernels_of_gating_chains(order: int) -> None:
 
 
 def test_kernels_of_a_convnext_block_and_of_clear() -> None:
-    assert len(planned(convnext_block.program(c=96))[0].groups) == 1
+    forward, backward = planned(convnext_block.program(c=96))
+    assert len(forward.groups) == 1
+    assert len(backward.groups) <= 11
     assert len(planned(clear.program(), 1)[0].groups) == 2, "one for image tokens, one for text tokens"
 
 

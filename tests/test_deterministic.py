@@ -32,6 +32,15 @@ TEXTS = {
 """,
         {"x": (3, 7, 13, 41), "k": (7, 3, 3), "g": (7,)},
     ),
+    "layers at a token, past tokens and taps": (
+        """mixer block(x[b, c=7, h, w], k[c, dh, dw], v[e=9, c], u[e], o[c, e], s[c]) -> y[b, c, h, w]:
+  near dh, dw: 1
+  m = sum[dh, dw](k * x[h+dh, w+dw])
+  z = m - sum[c](m) / 7
+  y = x + s * sum[e](o * exp(0.1 * (sum[c](v * z) + u)))
+""",
+        {"x": (3, 7, 13, 41), "k": (7, 3, 3), "v": (9, 7), "u": (9,), "o": (7, 9), "s": (7,)},
+    ),
     "complex sums": (
         "mixer turned(x[t], y[t]) -> o:\n  z = cplx(x, y)\n  s = sum[t](z * z)\n  o = real(s) * imag(s)\n",
         {"x": (50021,), "y": (50021,)},

@@ -47,15 +47,18 @@ LAYERS: tuple[tuple[str, str], ...] = (
     ("compiler.rewrites", "rewrites affine residues rewrite conditions simplify total cuts weights"),
     # which values are stored
     ("compiler.fusion", "fusion graphs plan work check_plan contraction folds keys key_classes"),
-    ("compiler.fusion", "attention_family sum_family outlets tile_group fuse join unfused"),
+    ("compiler.fusion", "attention_family sum_family outlets tile_group fuse tokens join unfused"),
     # what is computed in another order, or elsewhere
-    ("compiler.algorithms", "algorithms split chunks order taps merge hoist deploy"),
+    ("compiler.algorithms", "algorithms split chunks order shared taps merge hoist deploy"),
     # derivatives, and what the forward call keeps for them
     ("compiler.gradient", "gradient derive_rules indices reflections skewed gather derive tangent residuals"),
     # the second waist, and what makes one
     ("compiler.kernels", "kernels kernel check_kernel kernel_builder written phases flat prune"),
     ("compiler.schedules", "schedules reductions lower loops schedule reach stream_bounds key_stream"),
-    ("compiler.schedules", "stream stream_sum roles entries halo tile_reduce tiles windows target phasing"),
+    (
+        "compiler.schedules",
+        "stream stream_sum roles entries halo factors tile_reduce tiles windows target phasing",
+    ),
     ("compiler", "pipeline"),
     # what explain() knows
     (

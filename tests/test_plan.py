@@ -136,7 +136,9 @@ def test_no_scores_of_iterated_attention_are_stored_for_its_gradient() -> None:
     found = plan_program(reverse, verify=True).plan
     assert not [each.name for each in found.stored.values() if {"t", "s"} <= {a.name for a in each.axes}]
     sums = [len(group.results) for group in found.groups if group.family == "sum"]
-    assert sums == [1, 1, 1, 2, 2, 2], "dq of each step; dk as keys and as values together"
+    assert sums == [2, 2, 1, 2, 2, 2], (
+        "dq of a step and what scales the next one; dk as keys and as values together"
+    )
 
 
 def test_what_is_not_streamed_says_why() -> None:
@@ -186,7 +188,20 @@ def test_every_step_is_dumped_in_order() -> None:
     assert (
         seen
         == [step.name for step in STEPS]
-        == ["simplify", "order", "count", "split", "cut", "chunk", "name", "to_fx", "fuse", "join"]
+        == [
+            "simplify",
+            "order",
+            "share",
+            "count",
+            "split",
+            "cut",
+            "chunk",
+            "name",
+            "to_fx",
+            "fuse",
+            "tokens",
+            "join",
+        ]
     )
 
 

@@ -22,7 +22,8 @@ class Dots(Groups):
 
     def dot(self, dot: Dot) -> None:
         """A product with rows of its own. Axes that both sides keep are loops around it; several rows,
-        or several axes that it sums over, are one where the left side lies so, and else copied so."""
+        or several axes that it sums over, are one where the left side lies so, and else copied so. So are
+        those that lie outside of an axis that both sides keep, in the order that another product asked for."""
         left, right = dot.left, dot.right
         if self.layout.shape(left).lanes:
             left, right = right, left
@@ -32,10 +33,10 @@ class Dots(Groups):
         repeated = tuple(axis for axis in result if axis in given)
         rows = tuple(axis for axis in result if axis not in given)
         slot, init, scale = self._result(dot, here)
-        if (*repeated, *rows) != result or (*repeated, *over) != given or right not in self.slots:
-            raise CompilerFault("cpp", f"the rows of dot `{dot.name}` lie in no order that fits")
-        row_loops, rows = self._flattened(rows)
-        over_loops, over = self._flattened(over)
+        if {*repeated, *over} != {*given} or right not in self.slots:
+            raise CompilerFault("cpp", f"dot `{dot.name}` sums over what one of its sides lacks")
+        row_loops, rows = self._flattened(rows, result)
+        over_loops, over = self._flattened(over, given)
         if over_loops and init != 1:
             self._begin(slot, result, init, scale)
             init = 1
@@ -57,9 +58,11 @@ class Dots(Groups):
         most = min(self.target.block_vectors, self.vectors)
         return next(n for n in range(most, 0, -1) if self.vectors % n == 0)
 
-    def _flattened(self, axes: Rows) -> tuple[Rows, Rows]:
-        """Axes that need loops, and those that may be one: all but the first must be whole."""
+    def _flattened(self, axes: Rows, array: Rows) -> tuple[Rows, Rows]:
+        """Axes that need loops, and those that may be one, innermost in an array: all but the first must be whole."""
         last = max((i for i, axis in enumerate(axes) if axis not in self.layout.local), default=0)
+        while axes[last:] != array[len(array) - len(axes) + last :]:
+            last += 1
         return axes[:last], axes[last:]
 
     def _counts(self, axes: Rows) -> str:

@@ -5,6 +5,7 @@
     sums past the same keys with a contraction in common      dk and dv of attention, which both need p
     values over the same axes that reduce the same resident    the mean and the variance of a token
     axes of one larger tensor
+    what is made of a value entry by entry                     two results of one sum
 
 A group is joined only where nothing between the two waits for one and is waited for by the other, and a sum
 only where it waits for no other sum of the kernel: sum[s](p * dp) is known when its stream ends, so that dq, which
@@ -18,16 +19,20 @@ from dataclasses import dataclass, replace
 
 from ...dsl.build import present
 from ...dsl.program import (
+    AsIf,
     At,
     Axis,
     Const,
     Coordinate,
     Form,
     Leaf,
+    Map,
+    OnGradient,
     Otherwise,
     Piece,
     Place,
     Reduce,
+    When,
     children,
     walk,
 )
@@ -35,7 +40,7 @@ from ..rewrites.rewrite import binds, rebuild
 from .attention_family import Attention
 from .contraction import inside, is_fixed, parameter_axes, reduced_axes
 from .graphs import condense, topological_order
-from .plan import Group, Plan
+from .plan import Group, Plan, trivial
 from .sum_family import StreamedSum, match_sum
 
 Matches = MutableMapping[Form, Attention | StreamedSum]
@@ -71,7 +76,7 @@ class Joiner:
         bound = (each.axes for form in plan.program.forms if isinstance(form, Reduce) for each in form.pieces)
         self.fixed = frozenset(axis for axes in bound for axis in axes if is_fixed(axis, parameters))
         self.leader = {group.result.name: group.result.name for group in plan.groups}
-        names = {form: stored.name for form, stored in plan.stored.items()}
+        names = {each.form: group.result.name for group in plan.groups for each in group.results}
         self.edges = [(a, group.result.name) for group in plan.groups for a in _reads(group, names)]
 
     def fit(self, one: Group, other: Group) -> bool:
@@ -92,10 +97,12 @@ class Joiner:
                     return False
                 self.matches[other.result.form] = alike
                 return True
-            case None, None if self.tiled and one.family == other.family == "tiles":
+            case None, None if self.tiled and one.family == other.family == "tiles" and not other.grid:
                 apart = [
                     form for form in self.plan.stored if form not in (one.result.form, other.result.form)
                 ]
+                if is_made_of(other, one, self.plan.stored):
+                    return True
                 return one.result.axes == other.result.axes and same_tiles(one, other, apart, self.fixed)
             case _:
                 return False
@@ -125,7 +132,7 @@ class Joiner:
         for name in self._order() or ():
             led = [other for other, leader in self.leader.items() if leader == name != other]
             results = tuple(groups[other].result for other in led if self._asked(other))
-            made.append(replace(groups[name], also=results))
+            made.append(replace(groups[name], also=(*groups[name].also, *results)))
         return replace(self.plan, groups=tuple(made))
 
     def _asked(self, name: str) -> bool:
@@ -199,6 +206,17 @@ def same_tiles(one: Group, other: Group, stored: Collection[Form], fixed: frozen
         for each in (one, other)
     )
     return bool(first & second) and reduced <= fixed
+
+
+def is_made_of(other: Group, one: Group, stored: Collection[Form]) -> bool:
+    """Whether a group computes entry by entry, at the place of its own, from what another one makes."""
+    if not one.result.axes or set(other.result.axes) != set(one.result.axes):
+        return False
+    forms = inside(other.result.form, stored)
+    plain = all(
+        isinstance(form, Map | When | Otherwise | AsIf | OnGradient | Leaf) or trivial(form) for form in forms
+    )
+    return plain and one.result.form in {child for form in forms for child in children(form)}
 
 
 def _reduced(root: Form, stored: Collection[Form]) -> frozenset[Axis] | None:

@@ -47,12 +47,13 @@ class Group:
     """`family` names the schedule: a stream of keys past lanes of queries (softmax, or a sum with contractions
     in every entry), tiles, or the reference operation where no kernel can be written. `reason` says why it is
     no better one, or over what a stream goes. `also` are results that the same kernel computes on its way
-    (`join.py`)."""
+    (`join.py`). Those of a cluster of tokens have axes of their own beside those of its `grid` (`tokens.py`)."""
 
     result: Stored
     family: Literal["stream", "sum", "tiles", "reference"]
     reason: str = ""
     also: tuple[Stored, ...] = ()
+    grid: tuple[Axis, ...] = ()
 
     @property
     def results(self) -> tuple[Stored, ...]:

@@ -23,6 +23,7 @@ from ...dsl.build import size
 from ...dsl.program import At, Axis, Form, Reduce
 from ...dsl.size_forms import is_batch
 from ..fusion.contraction import (
+    MOST_TAPS,
     Constant,
     Contraction,
     contraction,
@@ -90,14 +91,33 @@ def choose_roles(
         own = _own(left, contractions) if outputs else _near(left, forms)
         run = _run(forms, schedule)
         lanes = _lanes(own, known, _width(sums, known, resident, schedule), run, run == schedule.run)
+        lanes = _even(lanes, known, schedule) if outputs else lanes
     across = None if outputs or not alone else _across(sums, stored, known, resident, tuple(lanes), schedule)
     if across is not None:
-        return replace(across, kept=kept, resident=resident)
+        taps = _taps(order, forms, tuple(across.across), known) if schedule.halo else ()
+        return replace(across, kept=(*kept, *taps), resident=resident)
     if left and not lanes:
         lanes = _lanes(left, known, schedule.width, schedule.run)
     tiles = _outputs(outputs, known, schedule) | _blocks(outputs[-1:], contractions, constant)
     streamed = schedule.streamed_outputs and all(set(each.over) <= resident for each in contractions)
     return Roles(lanes, tiles if streamed else {}, {} if streamed else tiles, kept, resident)
+
+
+def token_roles(
+    results: Sequence[Stored],
+    grid: tuple[Axis, ...],
+    stored: Mapping[Form, Stored],
+    known: Mapping[Axis, int],
+    schedule: TileSchedule,
+) -> Roles:
+    """The roles of the axes of a cluster of tokens: all but those of the grid are resident."""
+    forms = tuple(dict.fromkeys(form for each in results for form in inside(each.form, stored)))
+    sums = [each for each in forms if isinstance(each, Reduce)]
+    resident = frozenset(axis for each in sums for axis in _resident(each, stored, known, schedule))
+    kept = tuple(dict.fromkeys(axis for each in results for axis in each.axes if axis not in grid))
+    run = _run(forms, schedule)
+    lanes = _lanes(grid, known, _width(sums, known, resident, schedule), run, run == schedule.run)
+    return Roles(lanes, {}, {}, kept, resident)
 
 
 def _own(axes: tuple[Axis, ...], contractions: Sequence[Contraction]) -> tuple[Axis, ...]:
@@ -148,6 +168,22 @@ def _across(
         _lanes(order, known, schedule.across or schedule.width, schedule.run),
         sums[0],
     )
+
+
+def _taps(
+    order: tuple[Axis, ...], forms: Sequence[Form], lanes: tuple[Axis, ...], known: Mapping[Axis, int]
+) -> tuple[Axis, ...]:
+    """The axes of the result by which something is read at places that the lanes move: the taps of a stencil whose
+    weights' gradient this is. A chunk of the image is read with its halo once for all of them, as many as fit."""
+    indices = [set(index.axes) for form in forms if isinstance(form, At) for _, index in form.indices]
+    room, found = MOST_TAPS, list[Axis]()
+    for axis in reversed(order):
+        count = extent(axis, known)
+        moved = any(axis in axes and axes & set(lanes) for axes in indices)
+        if moved and count is not None and constant_low(axis, known) and 0 < count <= room:
+            found.insert(0, axis)
+            room //= count
+    return tuple(found)
 
 
 def _resident(
@@ -219,6 +255,18 @@ def _lanes(
     if len(found) == 1 or width <= run or (filling and (extent(found[-1], known) or 0) >= width):
         return {found[-1]: width}
     return {found[-2]: width // run, found[-1]: run}
+
+
+def _even(lanes: dict[Axis, int], known: Mapping[Axis, int], schedule: TileSchedule) -> dict[Axis, int]:
+    """Lanes along one axis of known size in tiles that are all as full, in whole vectors, where a tile need be no
+    power of two."""
+    if len(lanes) != 1 or not schedule.streamed_outputs:
+        return lanes
+    ((axis, width),) = lanes.items()
+    count, vector = extent(axis, known), schedule.window_run
+    if not count:
+        return lanes
+    return {axis: vector * -(-count // (vector * -(-count // width)))}
 
 
 LAST, BEFORE = 32, 8

@@ -124,6 +124,7 @@ def cpu_tiles(vector_bytes: int, real_bytes: int) -> TileSchedule:
         depth=1536 // real_bytes,
         streamed_outputs=True,
         halo=True,
+        product=ProductTile(width=16 * vector, outputs=48, chunk=4 * vector),
     )
 
 

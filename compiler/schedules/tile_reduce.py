@@ -6,17 +6,18 @@ are zeros on the side that they belong to; the mask of the Dot keeps them from w
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ...dsl.ops import Kind
-from ...dsl.program import At, Axis, Coordinate, Form, Map, Piece, Reduce, children, walk
+from ...dsl.program import At, Axis, Coordinate, Form, Map, Otherwise, Piece, Reduce, children, walk
 from ...dsl.size_forms import is_batch
 from ..fusion.contraction import contraction, factors_of
 from ..kernels.kernel import Carry, Local, Operand, StreamAxis
 from ..kernels.kernel_builder import Tile
 from ..rewrites.total import Totality
 from .entries import Entries
+from .factors import is_zero_of_nothing, pulled
 from .halo import Core, Halos, cores, indices_of, replaced, stand_in
 from .lower import Env, Lowering, constant_value
 from .reductions import CHUNKED, Chunked
@@ -80,6 +81,12 @@ class TileLowering(Lowering):
             if block > 1 and count is not None and count > 0 and count % block == 0:
                 return Tile(self.builder.let("floordiv", f"{place}.first", count, kind="int"))
         return Lowering._map(self, form, env, guard)
+
+    def _emit(self, form: Form, env: Env, guard: Operand) -> Tile:
+        """A sum over nothing is computed as 0: what says 0 there needs no test."""
+        if isinstance(form, Otherwise) and is_zero_of_nothing(form, self.stored):
+            return Tile(self.value(form.value, env, guard).value)
+        return Lowering._emit(self, form, env, guard)
 
     # --- windows
 
@@ -329,7 +336,8 @@ class TileLowering(Lowering):
             return None
         wide = tuple(axis for axis in over if self.is_wide(axis))
         tiles = [self.value(factor, env, guard) for factor in factors]
-        left, right = self._sides(tiles, False, wide), self._sides(tiles, True, wide)
+        beside = self._beside(tiles, wide)
+        left, right = (self._side(each, wide) for each in beside)
         if left is None or right is None:
             return None
         rows = (axis for axis in self.builder.axes((left.value,)) if axis not in wide)
@@ -353,39 +361,28 @@ class TileLowering(Lowering):
                 exposed.append(str(side.value))
         return mask, tuple(dict.fromkeys(exposed))
 
-    def _sides(self, tiles: list[Tile], lanes: bool, over: tuple[str, ...]) -> Tile | None:
-        """The product of the factors with (or without) lanes, 0 where they are absent; None where it
-        lacks an axis that is summed."""
+    def _beside(self, tiles: list[Tile], over: tuple[str, ...]) -> tuple[list[Tile], list[Tile]]:
+        """The factors without lanes, and those with. One without rows of its own, as a scale of what is summed, goes
+        to the lanes where others have rows: it is multiplied in once a lane, not once a row."""
+        axes = [set(self.builder.axes((tile.value,))) for tile in tiles]
+        laned = [bool(each & set(self.lanes)) for each in axes]
+        rows = [any(self.is_wide(axis) for axis in each - {*over, *self.lanes}) for each in axes]
+        tapped = any(tile.value in self.taps for tile in tiles)
+        rowed = any(row and not lane for row, lane in zip(rows, laned, strict=True))
+        if rowed and any(laned) and not tapped:
+            laned = [lane or not row for row, lane in zip(rows, laned, strict=True)]
+        left = [tile for tile, lane in zip(tiles, laned, strict=True) if not lane]
+        return left, [tile for tile, lane in zip(tiles, laned, strict=True) if lane]
+
+    def _side(self, tiles: list[Tile], over: tuple[str, ...]) -> Tile | None:
+        """The product of the factors of a side, 0 where they are absent; None where it lacks an axis that is summed."""
         builder = self.builder
         value: Operand = 1.0
         present: Operand = True
         for tile in tiles:
-            if bool(set(builder.axes((tile.value,))) & set(self.lanes)) is lanes:
-                value = tile.value if value == 1.0 else builder.let("mul", value, tile.value, kind="real")
-                present = builder.both(present, tile.present)
+            value = tile.value if value == 1.0 else builder.let("mul", value, tile.value, kind="real")
+            present = builder.both(present, tile.present)
         value = builder.let("select", present, value, 0.0, kind="real")
         if not isinstance(value, str) or not set(over) <= set(builder.axes((value,))):
             return None
         return Tile(value, present)
-
-
-def pulled(form: Reduce, stored: Collection[Form]) -> Form | None:
-    """sum[k](c * x) -> c * sum[k](x), for factors c without k; None where there is none."""
-    if form.op != "sum" or form.kind != "real" or len(form.pieces) != 1:
-        return None
-    (piece,) = form.pieces
-    over = set(piece.axes)
-    factors = factors_of(piece.value, stored)
-    moving = [each for each in factors if over & set(each.axes)]
-    fixed = [each for each in factors if not over & set(each.axes)]
-    if not fixed or not moving or len({axis for each in moving for axis in each.axes} & over) < len(over):
-        return None
-    return product((Reduce("sum", (Piece(product(moving), piece.axes),)), *fixed))
-
-
-def product(factors: Sequence[Form]) -> Form:
-    """The factors multiplied from left to right."""
-    result = factors[0]
-    for factor in factors[1:]:
-        result = Map("mul", (result, factor))
-    return result

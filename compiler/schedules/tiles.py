@@ -15,7 +15,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ...dsl.program import Axis, Form
+from ...dsl.program import Axis, Form, Reduce
+from ..fusion.contraction import inside
 from ..fusion.plan import Stored
 from ..kernels.kernel import Grid, Kernel, Operand, RealType
 from ..kernels.kernel_builder import Builder, Tile
@@ -23,7 +24,7 @@ from ..kernels.prune import prune
 from ..kernels.written import Written
 from ..rewrites.total import Totality
 from .loops import store_result, stores
-from .roles import Roles, choose_roles
+from .roles import Roles, choose_roles, token_roles
 from .schedule import TileSchedule
 from .tile_reduce import TileLowering
 
@@ -37,15 +38,22 @@ def tile_kernel(
     schedule: TileSchedule,
     total: Totality,
     also: tuple[Stored, ...] = (),
+    grid: tuple[Axis, ...] = (),
 ) -> Written | None:
     """The kernel of a group; None where its result has no axis for the lanes. `also` are further results, over
-    the same axes."""
+    the same axes, or over those of the `grid` and resident ones."""
     own = {result.form, *(each.form for each in also)}
     others = {form: each for form, each in stored.items() if form not in own}
-    roles = choose_roles(result, others, known, schedule, alone=not also)
+    if grid:
+        roles = token_roles((result, *also), grid, others, known, schedule)
+        lowering = TileLowering(Builder(real), known, others, roles=roles, schedule=schedule, total=total)
+        return Tiles(name, result, roles, lowering, also).write()
+    apart = {*others, result.form}
+    alone = not any(isinstance(form, Reduce) for each in also for form in inside(each.form, apart))
+    roles = choose_roles(result, others, known, schedule, alone)
     if roles.rows and len(roles.lanes) == 1 and schedule.product is not None:
         schedule = schedule.of_product()
-        roles = choose_roles(result, others, known, schedule, alone=not also)
+        roles = choose_roles(result, others, known, schedule, alone)
     if not roles.lanes and roles.streaming is None:
         return None
     lowering = TileLowering(Builder(real), known, others, roles=roles, schedule=schedule, total=total)
@@ -67,7 +75,8 @@ class Tiles:
 
     def write(self) -> Written:
         result, roles, lowering = self.result, self.roles, self.lowering
-        for axis in result.axes:
+        axes = dict.fromkeys(axis for each in (result, *self.also) for axis in each.axes)
+        for axis in axes:
             taken = tuple(str(place) for place in self.env.values())
             kept = axis in roles.kept
             self.env[axis] = lowering.resident(axis, taken) if kept else lowering.coordinate(axis)
@@ -81,7 +90,7 @@ class Tiles:
             str(self.env[axis]): tile for axis, tile in roles.outputs.items() if lowering.low(axis) == 0
         }
         streamed = [str(self.env[axis]) for axis in roles.outputs]
-        axes = tuple(
+        past = tuple(
             lowering.stream_axis(axis, str(self.env[axis]), tile) for axis, tile in roles.outputs.items()
         )
         if streamed:
@@ -92,7 +101,7 @@ class Tiles:
         for each in (result, *self.also):
             tensors |= self._store(each, lowering.value(each.form, self.env, guard), guard)
         if streamed:
-            lowering.close(axes, ())
+            lowering.close(past, ())
         return self._written(grid, tensors)
 
     def _grid(self) -> tuple[Grid, ...]:
