@@ -24,7 +24,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ...dsl.errors import CompilerFault
-from ...dsl.program import Const, Form
+from ...dsl.program import Const, Form, Leaf
 from .kernel import Grid, Kernel, Let, Load, Operand, Store, every
 from .written import Written
 
@@ -123,9 +123,10 @@ def tensor_of(written: Written, buffer: str) -> Tensor:
 
 
 def made_by(written: Written) -> set[Tensor]:
-    """The tensors that a kernel stores."""
+    """The tensors that a kernel stores for others to read. A result that is an input is a copy: who reads that
+    input reads what was given."""
     pairs = zip(written.kernel.buffers, written.tensors, strict=True)
-    return {tensor for buffer, tensor in pairs if buffer.role == "out"}
+    return {tensor for buffer, tensor in pairs if buffer.role == "out" and not isinstance(tensor[0], Leaf)}
 
 
 def loads_of(written: Written) -> Iterator[tuple[Tensor, Load]]:

@@ -236,8 +236,10 @@ def _classes(run: Sequence[Written]) -> tuple[dict[Node, frozenset[Node]], set[N
                         unite(there, here)
             elif tensor not in given:
                 given[tensor] = own
+        made = made_by(each)
         for tensor, store in stores_of(each):
-            stored.setdefault(tensor, _places(i, each, store.index))
+            if tensor in made:
+                stored.setdefault(tensor, _places(i, each, store.index))
     return classes, broken
 
 
