@@ -230,8 +230,9 @@ class Meaning:
                 self.scope[carry.name] = value
 
     def carried(self, carry: Carry, operand: Operand) -> Value:
-        """An operand without the axes of one coordinate that its carry lacks."""
-        value = self.value(operand)
+        """An operand with the axes of its carry, without those of one coordinate that the carry lacks."""
+        axes, (data, *_) = self.together((operand, *carry.axes))
+        value = Value(axes, data)
         kept = tuple(axis for axis in value.axes if axis in carry.axes)
         lost = tuple(axis for axis in value.axes if axis not in carry.axes)
         data = value.over((*kept, *lost))
