@@ -143,4 +143,4 @@ def test_what_is_said_of_it() -> None:
 
 def test_a_formula_counts_every_class_as_the_longest() -> None:
     text = str(plait.compile(read(PLANE)).explain())
-    assert "*floor(h/2 + 1/2)*floor(w/3 + 2/3), and" in text
+    assert "*floor(h/2 + 1/2)*floor(w/3 + 2/3)\n" in text

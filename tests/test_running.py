@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 import plait
+from agreement import beside
 from plait import parse
 from plait.backends.compiled import Compiled
 from plait.backends.cpp import launch
@@ -39,9 +40,8 @@ def check(compiled: Compiled, x: Tensor, weight: Tensor) -> dict[str, Tensor]:
     found = compiled.run({"x": x, "weight": weight})
     last = compiled.last
     assert last is not None and isinstance(last._direct, Direct)
-    for name, wanted in norm(x, weight).items():
-        assert found[name].dtype == x.dtype and found[name].is_contiguous()
-        torch.testing.assert_close(found[name], wanted.to(x.dtype), rtol=1e-5, atol=1e-5)
+    assert all(each.dtype == x.dtype and each.is_contiguous() for each in found.values())
+    beside(found, norm(x, weight), parse(NORM).program(), {"x": x, "weight": weight})
     memory = [each.untyped_storage()._cdata for each in (x, weight, *found.values())]
     assert len(set(memory)) == len(memory)
     return found
@@ -133,8 +133,8 @@ def test_values_between_kernels_share_a_room() -> None:
         q, k, v = (random(2, length, 8) * scale for scale in (1, 2, 3))
         z = torch.softmax(q.double() @ k.double().mT, -1) @ v.double()
         wanted = z / (1 + z.square().mean(1, keepdim=True))
-        found = compiled.run({"q": q, "k": k, "v": v})["y"]
-        torch.testing.assert_close(found, wanted.float(), rtol=1e-5, atol=1e-5)
+        tensors = {"q": q, "k": k, "v": v}
+        beside(compiled.run(tensors), {"y": wanted}, compiled.program, tensors)
     last = compiled.last
     assert last is not None and last._direct is not None and last._direct.offsets
 
