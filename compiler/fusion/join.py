@@ -102,10 +102,17 @@ class Joiner:
                     form for form in self.plan.stored if form not in (one.result.form, other.result.form)
                 ]
                 if is_made_of(other, one, self.plan.stored):
-                    return True
+                    return self._has_lanes(one)
                 return one.result.axes == other.result.axes and same_tiles(one, other, apart, self.fixed)
             case _:
                 return False
+
+    def _has_lanes(self, group: Group) -> bool:
+        """Whether the result has an axis that is not resident: one whose axes are all reduced on the way, and of
+        sizes that are compiled in, has no tiles, and is computed entry by entry."""
+        forms = inside(group.result.form, self.plan.stored)
+        reduced = {axis for form in forms if isinstance(form, Reduce) for axis in reduced_axes(form)}
+        return not set(group.result.axes) <= reduced & self.fixed
 
     def _led(self) -> set[str]:
         return {leader for name, leader in self.leader.items() if leader != name}
