@@ -205,7 +205,9 @@ def test_explain_has_numbers_for_shapes_and_writes_a_page(files: Path) -> None:
     assert "FLOPs      128808*batch0*h*w = " not in plait("explain", TEXT).stdout
     assert re.search(r"bytes +\S.* = 16,384 at least", plait("explain", TEXT, *shapes).stdout)
     assert plait("explain", TEXT, *shapes, "--html", "out.html").stdout == "wrote out.html\n"
-    assert Path("out.html").read_text().count("<svg") == 3, "the graph, and what is read of q and v; k is read whole"
+    assert Path("out.html").read_text().count("<svg") == 3, (
+        "the graph, and what is read of q and v; k is read whole"
+    )
     assert "cannot be written" in plait("explain", TEXT, "--html", "no/folder/out.html", code=1).stderr
     assert "`h`" in plait("explain", TEXT, "--shape", "q=1,8,8,16", "--shape", "k=1,9,8,16", code=1).stderr
 
