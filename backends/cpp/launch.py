@@ -51,13 +51,14 @@ class Built:
     entry: str
     backend: str = "cpp"
     _function: Callable[..., None] | None = field(default=None, repr=False)
+    _effort: Callable[..., float] | None = field(default=None, repr=False)
 
     def __getstate__(self) -> tuple[str, Path, str]:
         return self.name, self.library, self.entry
 
     def __setstate__(self, state: tuple[str, Path, str]) -> None:
         self.name, self.library, self.entry = state
-        self.backend, self._function = "cpp", None
+        self.backend, self._function, self._effort = "cpp", None, None
 
     @property
     def source(self) -> str:
@@ -72,6 +73,15 @@ class Built:
             function.restype = None
             self._function = function
         return function
+
+    def effort(self) -> Callable[..., float]:
+        """The function that counts the operations of a launch (`effort.py`), loaded at its first use."""
+        effort = self._effort
+        if effort is None:
+            effort = getattr(ctypes.CDLL(str(self.library)), f"{self.entry}_effort")
+            effort.argtypes, effort.restype = [ctypes.c_void_p], ctypes.c_double
+            self._effort = effort
+        return effort
 
     def load(self) -> bool:
         """Whether the library is there and whole; what is broken is removed, so that it is built anew."""
@@ -89,9 +99,7 @@ class Built:
         all_numbers = [*sizes, *(stride for each in strides for stride in each)]
         numbers = (ctypes.c_long * max(1, len(all_numbers)))(*all_numbers)
         function, held = self.function(), ctypes.c_void_p * len(strides)
-        effort = getattr(ctypes.CDLL(str(self.library)), f"{self.entry}_effort")
-        effort.argtypes, effort.restype = [ctypes.c_void_p], ctypes.c_double
-        alone = effort(numbers) < MANY
+        alone = self.effort()(numbers) < MANY
 
         def launch(addresses: Sequence[int]) -> None:
             threads = 1 if alone else torch.get_num_threads()
