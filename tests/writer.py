@@ -283,9 +283,7 @@ class Writer:
         if way == "exp":
             return mul(build.apply("exp", build.apply("div", made, self.bounded(made))), other)
         if way == "div":
-            return build.apply(
-                "div", made, add(Const(1.0), build.apply("real", mul(other, build.apply("conj", other))))
-            )
+            return build.apply("div", made, self.bounded(other))
         if bound is not None and bound != BATCH:
             weight = self.over(self.real(0, (*axes, bound)), bound)
             return build.reduce("sum", [(mul(mul(made, other), weight), (bound,))])

@@ -57,8 +57,7 @@ def share(program: Program) -> Program:
                 mapping |= _beside(apart, sums, total)
                 mapping[each.form] = _times(each.fixed, apart.form)
                 break
-    closed = _closed(mapping, program)
-    return rewrite_program(program, lambda form: substitute(form, closed)) if closed else program
+    return _replaced(program, mapping)
 
 
 def _alike(program: Program) -> Program:
@@ -69,18 +68,17 @@ def _alike(program: Program) -> Program:
         kept = first.setdefault((each.key, frozenset(Counter(each.fixed).items())), each.form)
         if kept != each.form:
             mapping[each.form] = kept
-    closed = _closed(mapping, program)
-    return rewrite_program(program, lambda form: substitute(form, closed)) if closed else program
+    return _replaced(program, mapping)
 
 
-def _closed(mapping: Mapping[Form, Form], program: Program) -> Mapping[Form, Form]:
-    """The mapping with what it puts in a place rewritten by itself: what stayed as it was there would be another
-    value than the one that its other readers have, with all that it is made of."""
+def _replaced(program: Program, mapping: Mapping[Form, Form]) -> Program:
+    """The program with other forms in some places. What is put there is rewritten by the mapping too: what stayed as
+    it was would be another value than the one that its other readers have, with all that it is made of."""
     closed: dict[Form, Form] = {}
     for form in program.forms:
         if form in mapping and mapping[form] != form:
             closed[form] = substitute(mapping[form], closed)
-    return closed
+    return rewrite_program(program, lambda form: substitute(form, closed)) if closed else program
 
 
 def _sums(program: Program) -> list[Sum]:

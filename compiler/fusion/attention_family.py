@@ -15,11 +15,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import reduce
 
 from ...dsl.program import At, Axis, Const, Form, Leaf, Map, Otherwise, Piece, Reduce, When, walk
 from ..rewrites.residues import Classes
-from .contraction import factors_of
+from .contraction import factors_of, product
 from .folds import is_fold, of_keys, of_pairs, reads
 from .key_classes import placed_by, settled
 from .keys import Key, Side, Unfit, depends, indices_of, itself, key_and_query, peel, read_of, side_of, solve
@@ -202,23 +201,18 @@ def _domain(piece: Piece, weighed: Weighed | None, common: tuple[Form, ...]) -> 
     value_masks, value_form = _fixed_masks(moving[0], over, over | set(score.axes)) if moving else ((), None)
     entry = value_form if value_form is not None and _differs(value_form, piece.axes) else None
     value_form = value_form if entry is None else None
-    read = [each for each in (key_form, value_form) if each is not None]
-    keys = _solved(piece.axes, read)
-    read = of_keys([*folds, *((entry,) if entry is not None else ())], over)
+    keys = _solved(piece.axes, [each for each in (key_form, value_form) if each is not None])
+    met = of_keys([*folds, *((entry,) if entry is not None else ())], over)
     return Domain(
         keys, (*predicates, *key_masks, *query_masks), score, dot, query,
         side_of(key_form, keys, over) if key_form is not None else None, channels,
         side_of(value_form, keys, over) if value_form is not None else None,
-        reduce(_times, rest) if rest and not moving else None, entry,
+        product(rest) if rest and not moving else None, entry,
         tuple(each for each in rest if moving and each is not moving[0]),
         (*weighed.shown, *value_masks) if weighed is not None else (),
-        folds, tuple(side for each in read if (side := read_of(each, keys, over)) is not None),
+        folds, tuple(side for each in met if (side := read_of(each, keys, over)) is not None),
         weighed.term if weighed is not None else None,
     )  # fmt: skip
-
-
-def _times(a: Form, b: Form) -> Form:
-    return Map("mul", (a, b))
 
 
 def _fixed_masks(

@@ -6,8 +6,9 @@ call of a module, so that it may be compiled in. Sizes of other axes belong to t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache, reduce
 from math import gcd, prod
 
 from ...dsl.build import low, size
@@ -151,10 +152,19 @@ def is_product(form: Form, stored: Collection[Form]) -> bool:
 
 
 def _weight(form: Form, stored: Collection[Form]) -> bool:
-    if form in stored:
-        return False
+    return form not in stored and is_of_parameters(form)
+
+
+@lru_cache(maxsize=4096)
+def is_of_parameters(form: Form) -> bool:
+    """Whether a value is made of parameters only."""
     leaves = [each for each in walk((form,)) if isinstance(each, Leaf)]
     return bool(leaves) and all(leaf.role == "parameter" for leaf in leaves)
+
+
+def product(factors: Sequence[Form]) -> Form:
+    """The factors multiplied from left to right."""
+    return reduce(lambda a, b: Map("mul", (a, b)), factors)
 
 
 MOST_TAPS = 64

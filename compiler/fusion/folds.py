@@ -11,10 +11,9 @@ taken where the entry is, over its axes one by one, and nothing over pairs is st
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from functools import lru_cache
 
 from ...dsl.program import AsIf, At, Axis, Form, Leaf, Map, OnGradient, Otherwise, Reduce, When, walk
-from .contraction import factors_of
+from .contraction import factors_of, is_of_parameters
 
 FOLDED = ("sum", "max", "min", "prod", "lse")
 
@@ -44,7 +43,7 @@ def is_fold(form: Form, over: Collection[Axis]) -> bool:
     read = [each for piece in form.pieces for each in reads(piece.value)]
     if not keys < own or any(isinstance(each, Reduce) and keys & set(each.axes) for each in read):
         return False
-    tensors = [each for each in read if not made_of_weights(each)]
+    tensors = [each for each in read if not is_of_parameters(each)]
     if any(own <= set(each.axes) and not is_mixed(each, keys) for each in tensors):
         return False
     if not any(set(each.axes) & own and not keys & set(each.axes) for each in tensors):
@@ -62,7 +61,7 @@ def _parts(form: Reduce, value: Form) -> tuple[Form, ...]:
 def _together(form: Form, keys: set[Axis]) -> bool:
     """Whether a value is made of queries and keys, or read where both move an index."""
     found = list(reads(form))
-    tensors = [bool(keys & set(each.axes)) for each in found if not made_of_weights(each)]
+    tensors = [bool(keys & set(each.axes)) for each in found if not is_of_parameters(each)]
     return any(is_mixed(each, keys) for each in found) or (any(tensors) and not all(tensors))
 
 
@@ -87,12 +86,5 @@ def is_mixed(form: Form, keys: set[Axis]) -> bool:
 def of_pairs(value: Form, over: set[Axis]) -> bool:
     """Whether a value differs from query to query at the same key: it is no tensor to be read in place."""
     found = list(reads(value))
-    queries = any(not over & set(each.axes) and not made_of_weights(each) for each in found)
+    queries = any(not over & set(each.axes) and not is_of_parameters(each) for each in found)
     return any(is_mixed(each, over) for each in found) or queries
-
-
-@lru_cache(maxsize=4096)
-def made_of_weights(form: Form) -> bool:
-    """Whether a value is made of parameters only."""
-    leaves = [each for each in walk((form,)) if isinstance(each, Leaf)]
-    return bool(leaves) and all(leaf.role == "parameter" for leaf in leaves)

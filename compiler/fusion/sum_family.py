@@ -34,8 +34,8 @@ from ...dsl.program import (
     walk,
 )
 from ..rewrites.residues import Classes
-from .contraction import factors_of
-from .folds import below, is_fold, is_mixed, made_of_weights, of_keys, of_pairs, reads
+from .contraction import factors_of, is_of_parameters, product
+from .folds import below, is_fold, is_mixed, of_keys, of_pairs, reads
 from .key_classes import placed_by, settled
 from .keys import Key, Side, Unfit, depends, indices_of, key_and_query, peel, read_of, side_of, solve
 
@@ -165,10 +165,7 @@ def _apart(term: Form, axes: tuple[Axis, ...], over: frozenset[Axis]) -> tuple[F
         others = [*parts[:place], *parts[place + 1 :]]
         own = set(each.axes) & set(axes) - {axis for other in others for axis in other.axes}
         if own and set(each.axes) & over and others and not _scored(each, over):
-            weight = others[0]
-            for other in others[1:]:
-                weight = Map("mul", (weight, other))
-            return each, weight
+            return each, product(others)
     return None, term
 
 
@@ -201,7 +198,7 @@ def _inner(form: Reduce, over: frozenset[Axis]) -> tuple[Reduce, Form, Form] | N
         return None
     shared = {a for index in indices_of(key).values() if not over & set(index.axes) for a in index.axes}
     own = set(query.axes) - shared - set(channels)
-    return (form, query, key) if own and not made_of_weights(query) and not made_of_weights(key) else None
+    return (form, query, key) if own and not is_of_parameters(query) and not is_of_parameters(key) else None
 
 
 def _consistent(

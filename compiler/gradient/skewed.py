@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ...dsl.program import At, Coordinate, Form, Indices, Leaf, Map, Reduce, walk
-from ..fusion.contraction import factors_of
+from ...dsl.program import At, Coordinate, Form, Indices, Map, Reduce
+from ..fusion.contraction import factors_of, is_of_parameters
 from ..fusion.sum_family import StreamedSum, match_sum
 from ..rewrites.rewrite import surely_present
 
@@ -50,9 +50,4 @@ def _linear(form: Form) -> bool:
     """Whether a form sums products with weights: a factor that is made of parameters alone."""
     if not isinstance(form, Reduce) or form.op != "sum":
         return False
-    return any(_weights(factor) for piece in form.pieces for factor in factors_of(piece.value))
-
-
-def _weights(form: Form) -> bool:
-    leaves = [each for each in walk((form,)) if isinstance(each, Leaf)]
-    return bool(leaves) and all(leaf.role == "parameter" for leaf in leaves)
+    return any(is_of_parameters(factor) for piece in form.pieces for factor in factors_of(piece.value))

@@ -5,7 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from math import prod
 
-from ..kernels.kernel import Dot, Fold, Kernel, Let, Load, Operand, Store, Stream, StreamAxis, Take, operands
+from ..kernels.kernel import (
+    Dot,
+    Fold,
+    Kernel,
+    Let,
+    Load,
+    Operand,
+    Store,
+    Stream,
+    StreamAxis,
+    Take,
+    every,
+    operands,
+)
 from .trips import Nest
 
 KIB, MOST_RESIDENT = 1024, 3
@@ -15,7 +28,7 @@ KIB, MOST_RESIDENT = 1024, 3
 def schedule(kernel: Kernel) -> Iterator[tuple[str, str]]:
     """The schedule of a kernel in words, then what stays in a tile, then its halo."""
     nest = Nest(kernel)
-    yield "schedule", "; ".join([_grid(kernel), *_streams(kernel, nest)])
+    yield "schedule", "; ".join([_grid(kernel), *(_stream(each, kernel, nest) for each in _streams(kernel))])
     resident = _resident(kernel, nest)
     if resident:
         yield "resident", resident
@@ -50,14 +63,9 @@ def _grid(kernel: Kernel) -> str:
     return ", ".join(parts)
 
 
-def _streams(kernel: Kernel, nest: Nest) -> Iterator[str]:
+def _streams(kernel: Kernel) -> Iterator[Stream]:
     """Every stream of a kernel, the outer ones first."""
-    waiting = list(kernel.body)
-    while waiting:
-        statement = waiting.pop(0)
-        if isinstance(statement, Stream):
-            yield _stream(statement, kernel, nest)
-            waiting = [*statement.body, *waiting]
+    return (each for each in every(kernel.body) if isinstance(each, Stream))
 
 
 def _stream(stream: Stream, kernel: Kernel, nest: Nest) -> str:
@@ -97,7 +105,7 @@ def _resident(kernel: Kernel, nest: Nest) -> str:
     """What a tile keeps: the largest values over whole axes, and all of them together."""
     width = 8 if kernel.real == "float64" else 4
     tiles = {axis.name: axis.tile for axis in kernel.grid} | nest.locals
-    tiles |= {axis.name: axis.step for statement in _inner(kernel) for axis in statement.axes}
+    tiles |= {axis.name: axis.step for statement in _streams(kernel) for axis in statement.axes}
     found: dict[str, tuple[int, tuple[str, ...]]] = {}
     for statement, _ in nest.statements():
         if not isinstance(statement, Load | Dot | Fold) or not set(statement.axes) & set(nest.locals):
@@ -118,15 +126,6 @@ def _resident(kernel: Kernel, nest: Nest) -> str:
 
 def kib(count: int) -> str:
     return f"{count / KIB:.3g} KiB" if count < 1000 * KIB else f"{count / KIB**2:.3g} MiB"
-
-
-def _inner(kernel: Kernel) -> Iterator[Stream]:
-    waiting = list(kernel.body)
-    while waiting:
-        statement = waiting.pop()
-        if isinstance(statement, Stream):
-            yield statement
-            waiting += statement.body
 
 
 def _halo(kernel: Kernel, nest: Nest) -> str:

@@ -130,13 +130,8 @@ def _reduction(form: Reduce, stored: Collection[Form], sizes: Sizes | None) -> s
     entries = _entries(form, sizes)
     many = "" if entries is None else f"{entries:,} "
     found = contraction(form, stored)
-    what = (
-        ("entry" if entries == 1 else "entries")
-        if found is None
-        else "product"
-        if entries == 1
-        else "products"
-    )
+    one, several = ("entry", "entries") if found is None else ("product", "products")
+    what = one if entries == 1 else several
     weights = _weights(form, stored) if found is not None else ()
     by = f" with {', '.join(f'`{name}`' for name in weights)}" if weights else ""
     over = ", ".join(dict.fromkeys(word_of(axis) for axis in axes))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 
-from ...dsl.program import Const, Form, Map, Otherwise, Piece, Reduce
-from ..fusion.contraction import factors_of
+from ...dsl.program import Const, Form, Otherwise, Piece, Reduce
+from ..fusion.contraction import factors_of, product
 
 ZEROS = (Const(0), Const(0.0))
 
@@ -36,11 +36,3 @@ def pulled(form: Reduce, stored: Collection[Form]) -> Form | None:
     if not fixed or not moving or len({axis for each in moving for axis in each.axes} & over) < len(over):
         return None
     return product((Reduce("sum", (Piece(product(moving), piece.axes),)), *fixed))
-
-
-def product(factors: Sequence[Form]) -> Form:
-    """The factors multiplied from left to right."""
-    result = factors[0]
-    for factor in factors[1:]:
-        result = Map("mul", (result, factor))
-    return result

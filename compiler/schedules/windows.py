@@ -132,8 +132,7 @@ class WindowLowering(Lowering):
     def _read(self, form: Form, env: Env, guard: Operand) -> Tile:
         """A row that does not exist is read by nobody. Along any other axis the same number is no row: a read
         tests itself whether it lies in range, and the row beside it may exist where this one does not."""
-        at = env.get(self.row) if self.row in self.source(form).axes else None
-        exists = self.rows.get(at, True) if at is not None else True
+        exists = self.rows.get(env[self.row], True) if self.row in self.source(form).axes else True
         return Lowering._read(self, form, env, self.builder.both(guard, exists))
 
     def reduce(self, form: Reduce, env: Env, guard: Operand) -> Tile:
