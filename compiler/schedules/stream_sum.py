@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ...dsl.program import Axis, Form, Reduce
+from ...dsl.program import Axis, Form, Reduce, children, walk
 from ..fusion.plan import Stored
 from ..fusion.sum_family import StreamedSum
 from ..kernels.kernel import Carry, Operand, RealType, StreamAxis
@@ -43,7 +43,7 @@ def sum_kernel(
     others = {form: each for form, each in stored.items() if form not in own}
     lowering = Lowering(Builder(real), known, others)
     together = (match, *also.values())
-    whole = _united(together)
+    whole = _needed(_united(together), together, others)
     schedule = schedule.of_entries() if any(each.wide for each in together) else schedule
     return StreamingSum(name, result, whole, lowering, schedule, tuple(also), together=together).write()
 
@@ -59,6 +59,17 @@ def _united(matches: Sequence[StreamedSum]) -> StreamedSum:
         folds=tuple(dict.fromkeys(fold for match in matches for fold in match.folds)),
         outputs=tuple(dict.fromkeys(axis for match in matches for axis in match.outputs)),
     )
+
+
+def _needed(whole: StreamedSum, matches: Sequence[StreamedSum], stored: Mapping[Form, Stored]) -> StreamedSum:
+    """The match without statistics that only a stored value is made of: it is read in their place, and they may be
+    no tensors."""
+
+    def operands(form: Form) -> tuple[Form, ...]:
+        return () if form in stored else children(form)
+
+    met = set(walk([form for each in matches for form in (*each.weights, *each.predicates)], operands))
+    return replace(whole, statistics=tuple(each for each in whole.statistics if each[0] in met))
 
 
 @dataclass(slots=True)
