@@ -20,20 +20,16 @@ once        no two kernels store one tensor
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ...dsl.errors import CompilerFault
-from ...dsl.program import Const, Form, Leaf
-from .kernel import Grid, Kernel, Let, Load, Operand, Store, every
-from .written import Written
+from ...dsl.program import Const, Form
+from .kernel import Grid, Kernel, Load, Operand
+from .written import Tensor, Written
 
 BYTES_A_PRODUCT = 32
 """What an image has to have for every vector of products that a kernel with images in its lanes does for one alone,
 to be taken through all phases alone: then these take about as long as to read the image once from a far cache."""
-
-Tensor = tuple[Form, bool]
-"""What a buffer is: a form, or its presence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,42 +113,6 @@ def number_of(written: Written, size: Operand) -> Form | Operand:
     return size
 
 
-def tensor_of(written: Written, buffer: str) -> Tensor:
-    names = [each.name for each in written.kernel.buffers]
-    return written.tensors[names.index(buffer)]
-
-
-def made_by(written: Written) -> set[Tensor]:
-    """The tensors that a kernel stores for others to read. A result that is an input is a copy: who reads that
-    input reads what was given."""
-    pairs = zip(written.kernel.buffers, written.tensors, strict=True)
-    return {tensor for buffer, tensor in pairs if buffer.role == "out" and not isinstance(tensor[0], Leaf)}
-
-
-def loads_of(written: Written) -> Iterator[tuple[Tensor, Load]]:
-    for statement in every(written.kernel.body):
-        if isinstance(statement, Load):
-            yield tensor_of(written, statement.buffer), statement
-
-
-def stores_of(written: Written) -> Iterator[tuple[Tensor, Store]]:
-    for statement in every(written.kernel.body):
-        if isinstance(statement, Store):
-            yield tensor_of(written, statement.buffer), statement
-
-
-def coordinate_of(written: Written, item: Operand) -> str | None:
-    """The axis of the grid whose coordinate an index is, as it is or with nothing added."""
-    names = {axis.name for axis in written.kernel.grid}
-    if item in names:
-        return str(item)
-    lets = (each for each in every(written.kernel.body) if isinstance(each, Let) and each.name == item)
-    let = next(lets, None)
-    if let is not None and let.op in ("add", "sub") and let.args[1:] == (0,):
-        return coordinate_of(written, let.args[0])
-    return None
-
-
 # --- the checker
 
 
@@ -168,13 +128,13 @@ def check_phases(group: Phased) -> None:
             problem = _wrong_image(part, group)
             if problem:
                 raise fail(problem)
-            for tensor in made_by(part.written):
+            for tensor in part.written.made:
                 if tensor in stored:
                     raise fail(f"`{part.kernel.name}` stores what another kernel stores")
                 stored[tensor] = (i, part)
     for i, phase in enumerate(group.phases):
         for part in phase:
-            for tensor, load in loads_of(part.written):
+            for tensor, load in part.written.loads:
                 if tensor not in stored:
                     continue
                 at, maker = stored[tensor]
@@ -197,16 +157,16 @@ def _wrong_image(part: Part, group: Phased) -> str:
         return f"the image of `{name}` does not begin at 0, or is ragged"
     if tuple(part.reach(axis) for axis in part.image) != group.extents:
         return f"`{name}` has other images than the first kernel of its group"
-    if any(None in image_dims(part, tensor) for tensor in made_by(part.written)):
+    if any(None in image_dims(part, tensor) for tensor in part.written.made):
         return f"`{name}` stores something that has no dimension for each axis of its image"
     return ""
 
 
 def image_dims(part: Part, tensor: Tensor) -> tuple[int | None, ...]:
     """The dimension of what a part stores in which each axis of its image lies, None where there is none."""
-    for made, store in stores_of(part.written):
+    for made, store in part.written.stores:
         if made == tensor:
-            found = [coordinate_of(part.written, item) for item in store.index]
+            found = [part.written.coordinates.get(item) for item in store.index]
             return tuple(found.index(axis) if axis in found else None for axis in part.image)
     return tuple(None for _ in part.image)
 
@@ -214,6 +174,6 @@ def image_dims(part: Part, tensor: Tensor) -> tuple[int | None, ...]:
 def _own_image(part: Part, load: Load, dims: tuple[int | None, ...]) -> bool:
     """Whether a load is at the coordinates of the part's own image in these dimensions."""
     return all(
-        dim is not None and coordinate_of(part.written, load.index[dim]) == axis
+        dim is not None and part.written.coordinates.get(load.index[dim]) == axis
         for dim, axis in zip(dims, part.image, strict=True)
     )

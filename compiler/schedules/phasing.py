@@ -16,17 +16,8 @@ from ...dsl.build import apply, size
 from ...dsl.program import Axis, Const, Form, Leaf
 from ..fusion.plan import Plan, Stored
 from ..kernels.kernel import Dot, Fold, Kernel, Operand, Stream, every
-from ..kernels.phases import (
-    Part,
-    Phased,
-    Tensor,
-    coordinate_of,
-    loads_of,
-    made_by,
-    number_of,
-    stores_of,
-)
-from ..kernels.written import Written
+from ..kernels.phases import Part, Phased, number_of
+from ..kernels.written import Tensor, Written
 
 Node = tuple[int, str]
 """An axis of the grid of one of several kernels."""
@@ -67,7 +58,8 @@ def phasing(plan: Plan, written: Mapping[str, Written], name: str, together: boo
     at = 0
     while at < len(results):
         run = _run(results[at:], written)
-        most = next((n for n in range(len(run), 1, -1) if grouped(run[:n], "", plan.stored)), 1)
+        near = next((i for i in range(1, len(run)) if _apart(run[:i], run[i])), len(run))
+        most = next((n for n in range(near, 1, -1) if grouped(run[:n], "", plan.stored)), 1)
         names = tuple(results[at : at + most])
         if not together:
             units += [((name,), written.get(name)) for name in names]
@@ -117,9 +109,9 @@ def grouped(run: Sequence[Written], name: str, stored: Mapping[Form, Stored]) ->
 def _levels(run: Sequence[Written]) -> list[int]:
     """The phase of each kernel: behind all that store what it reads."""
     levels: list[int] = []
-    made = [made_by(each) for each in run]
+    made = [each.made for each in run]
     for i, each in enumerate(run):
-        reads = {tensor for tensor, _ in loads_of(each)}
+        reads = {tensor for tensor, _ in each.loads}
         levels.append(max((levels[j] + 1 for j in range(i) if made[j] & reads), default=0))
     return levels
 
@@ -129,8 +121,8 @@ def _bytes(parts: Sequence[Part], levels: Sequence[int], stored: Mapping[Form, S
     phases: dict[Tensor, set[int]] = {}
     counts: dict[Tensor, Form] = {}
     for part, level in zip(parts, levels, strict=True):
-        for tensor, statement in (*loads_of(part.written), *stores_of(part.written)):
-            places = [coordinate_of(part.written, item) for item in statement.index]
+        for tensor, statement in (*part.written.loads, *part.written.stores):
+            places = [part.written.coordinates.get(item) for item in statement.index]
             if set(part.image) <= set(places):
                 phases.setdefault(tensor, set()).add(level)
                 counts[tensor] = _size_of(tensor, part, statement.buffer, places, stored)
@@ -154,9 +146,9 @@ def _size_of(
 
 def _apart(before: Sequence[Written], kernel: Written) -> bool:
     """Whether a kernel reads nothing that the ones before it store or read."""
-    theirs = {tensor for each in before for tensor in made_by(each)}
-    theirs |= {tensor for each in before for tensor, load in loads_of(each) if len(load.index) > 1}
-    return not theirs & {tensor for tensor, _ in loads_of(kernel)}
+    theirs = {tensor for each in before for tensor in each.made}
+    theirs |= {tensor for each in before for tensor, load in each.loads if len(load.index) > 1}
+    return not theirs & {tensor for tensor, _ in kernel.loads}
 
 
 def why_apart(one: Written, other: Written) -> str:
@@ -220,7 +212,7 @@ def _classes(run: Sequence[Written]) -> tuple[dict[Node, frozenset[Node]], set[N
     given: dict[Tensor, tuple[Node | None, ...]] = {}
     for i, each in enumerate(run):
         flows = False
-        for tensor, load in loads_of(each):
+        for tensor, load in each.loads:
             own = _places(i, each, load.index)
             flows = flows or tensor in stored
             for there, here in zip(stored.get(tensor, ()), own, strict=False):
@@ -228,7 +220,7 @@ def _classes(run: Sequence[Written]) -> tuple[dict[Node, frozenset[Node]], set[N
                     unite(there, here)
                 elif there is not None:
                     broken.add(there)
-        for tensor, load in loads_of(each):
+        for tensor, load in each.loads:
             own = _places(i, each, load.index)
             if tensor in given and not flows:  # beside the others, not behind them
                 for there, here in zip(given[tensor], own, strict=True):
@@ -236,15 +228,15 @@ def _classes(run: Sequence[Written]) -> tuple[dict[Node, frozenset[Node]], set[N
                         unite(there, here)
             elif tensor not in given:
                 given[tensor] = own
-        made = made_by(each)
-        for tensor, store in stores_of(each):
+        made = each.made
+        for tensor, store in each.stores:
             if tensor in made:
                 stored.setdefault(tensor, _places(i, each, store.index))
     return classes, broken
 
 
 def _places(i: int, written: Written, index: Sequence[Operand]) -> tuple[Node | None, ...]:
-    names = (coordinate_of(written, item) for item in index)
+    names = (written.coordinates.get(item) for item in index)
     return tuple(None if name is None else (i, name) for name in names)
 
 
@@ -277,7 +269,7 @@ def products(kernel: Kernel) -> int | None:
 def image_axes(group: Phased, plan: Plan) -> tuple[Axis, ...]:
     """The axes of the program that are the image of a group."""
     part = group.parts[-1]
-    tensor, store = next(stores_of(part.written))
+    tensor, store = part.written.stores[0]
     axes = plan.stored[tensor[0]].axes
-    names = [coordinate_of(part.written, item) for item in store.index]
+    names = [part.written.coordinates.get(item) for item in store.index]
     return tuple(axes[names.index(axis)] for axis in part.image)
