@@ -323,6 +323,11 @@ def _declared(
     word: Token, tensor: HeaderTensor, key: Token | None, options: Iterable[tuple[str, object, Span]]
 ) -> TensorStatement:
     _no_sizes(tensor)
+    if word == "draw" and tensor.kind != "real":
+        raise InvalidSyntax(
+            f"a draw holds real numbers, and `{tensor.name}` is declared {tensor.kind}", at=tensor.span,
+            label="here", helps=["compare it where it is used: `select(keep > 0, x, 0)`"],
+        )  # fmt: skip
     given: dict[str, object] = {}
     where = tensor.span if key is None else span_of(key)
     for name, value, where in options:

@@ -120,7 +120,7 @@ class Making:
         if name in every or (role == "input" and name == "radius"):
             return
         over = self.some(self.axes, 3)
-        kind = self.pick(("real", "real", "real", "int", "bool", "complex"))
+        kind = self.pick(("real", "real", "real", "int", "bool", "complex")) if role != "draw" else "real"
         indexed = kind == "int" and self.chance(30)
         leaf = Leaf(role, name, over, kind, self.pick(self.axes) if indexed else None)
         self.tensors[role].append(

@@ -412,6 +412,7 @@ def test_too_many_brackets() -> None:
         (body("axis u=3: 2"), "`axis` is written otherwise", "help: write `axis n: size`, or `axis n: size from lo`"),
         (body("span i: 3"), "`span` is written otherwise", "the last index is hi - 1"),
         (body("param w[k=3]"), "an optional tensor and a fixed size belong in the header", "`axis k=3`"),
+        (body("draw w: bool from bernoulli(0.5)"), "a draw holds real numbers, and `w` is declared bool", "`select("),
         (body("param w frozen frozen"), "`frozen` is said twice", "again here"),
         (body("previous p = 0"), "`previous` is written otherwise", "help: write `previous p[t] = init`"),
         (body("y = x * ~p"), "`~` behind `*` needs parentheses", "help: write `* (~...)`"),
