@@ -49,7 +49,7 @@ LAYERS: tuple[tuple[str, str], ...] = (
     ("compiler.fusion", "fusion graphs plan work check_plan contraction folds keys key_classes"),
     ("compiler.fusion", "attention_family sum_family outlets tile_group fuse tokens join unfused"),
     # what is computed in another order, or elsewhere
-    ("compiler.algorithms", "algorithms split chunks order shared taps merge hoist deploy"),
+    ("compiler.algorithms", "algorithms linear split chunks order shared taps merge hoist deploy"),
     # derivatives, and what the forward call keeps for them
     ("compiler.gradient", "gradient derive_rules indices reflections skewed gather derive tangent residuals"),
     # the second waist, and what makes one

@@ -340,8 +340,6 @@ def _roles(
     lanes = tuple(axis for axis in root.axes if axis not in batch and axis not in outputs)
     if not lanes:
         raise Unfit("every axis of the queries is also one of the keys: nothing lies in the lanes")
-    if len(outputs) > 1 or any(len(each.channels) > 1 for each in domains):
-        raise Unfit("more than one channel axis")
     met, classes = settled([(each.keys, each.predicates) for each in domains], lanes)
     domains = tuple(
         replace(each, keys=keys, predicates=masks) for each, (keys, masks) in zip(domains, met, strict=True)

@@ -189,12 +189,15 @@ def _pairs(roots: tuple[Form, ...], over: frozenset[Axis]) -> Iterator[tuple[Red
 
 def _inner(form: Reduce, over: frozenset[Axis]) -> tuple[Reduce, Form, Form] | None:
     """The contraction with its query and its key, if that is what it is. A sum that has no axis of the
-    queries is one number a key; one that pairs nothing is stored, and so is one that streams."""
+    queries is one number a key; one that pairs nothing is stored, and so is one that streams. What has one entry a
+    pair is no key."""
     if form.op != "sum" or len(form.pieces) != 1 or _streams_anyway(form):
         return None
     try:
         query, key, channels = key_and_query(form, set(over))
     except Unfit:
+        return None
+    if key not in reads(key) and of_pairs(key, set(over)):
         return None
     shared = {a for index in indices_of(key).values() if not over & set(index.axes) for a in index.axes}
     own = set(query.axes) - shared - set(channels)
@@ -293,8 +296,6 @@ def _roles(match: StreamedSum) -> StreamedSum:
     lanes = tuple(axis for axis in root.axes if axis not in batch and axis not in outputs)
     if not lanes:
         raise Unfit("every axis of the queries is also one of the keys: nothing lies in the lanes")
-    if len(outputs) > 1 or any(len(each.channels) > 1 for each in match.inner):
-        raise Unfit("more than one channel axis")
     if channels & {*lanes, *batch} or channels & scored:
         raise Unfit("an axis is a channel of one contraction, and not of another")
     if any(not set(outputs) & depends(each, keys) for each in match.values):

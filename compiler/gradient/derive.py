@@ -41,6 +41,7 @@ from ...dsl.program import (
     children,
     walk,
 )
+from ..algorithms.linear import stream_linear_maps
 from ..rewrites.conditions import Conditions, optional_leaves
 from ..rewrites.rewrite import border, guarded, spread, substitute
 from ..rewrites.simplify import simplify
@@ -62,6 +63,7 @@ def gradient(program: Program, wrt: Sequence[str] | None = None) -> Program:
     Raises UnknownName and KindMismatch for what `wrt` cannot mean, NotYet for a scan, a library function
     and jvp or vjp between an output and a tensor of `wrt`.
     """
+    program = stream_linear_maps(program)
     wanted = _wanted(program, wrt)
     cotangents = {out: _cotangent(program, out) for out in program.outputs if out.value.kind in SMOOTH}
     reverse = Reverse(program, frozenset(each.leaf for each in wanted))

@@ -39,6 +39,7 @@ from ...dsl.program import (
     When,
     walk,
 )
+from ..algorithms.linear import stream_linear_maps
 from ..fusion.attention_family import Attention, match_attention
 from ..fusion.contraction import factors_of
 from ..fusion.sum_family import StreamedSum, match_sum
@@ -86,6 +87,7 @@ def keep(
     `rounded` to 16 bits, what is kept is not one of them: differences of what was rounded would lose the gradient."""
     if recompute == "all":
         return program, ()
+    program = stream_linear_maps(program)
     total = Totality(program)
     keeper = Keeper(program, rounded)
     streamed = (form for form in _streamed(program) if form not in without)
@@ -104,6 +106,7 @@ class Sums:
     """The sums of streams of a program, neither results nor part of a softmax: kept where they are small."""
 
     def __init__(self, program: Program) -> None:
+        program = stream_linear_maps(program)
         self.over = [each.leaf.over for each in program.declarations] + [form.axes for form in program.roots]
         roots = set(program.roots)
         real = (form for form in program.forms if form.kind == "real" and isinstance(form, Reduce | Map))
