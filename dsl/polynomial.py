@@ -29,6 +29,13 @@ class Polynomial:
         if len(self.terms) > MOST_TERMS:
             raise TooHard
 
+    @classmethod
+    def _of(cls, terms: dict[Monomial, int]) -> Polynomial:
+        """Of terms that are not 0 and not too many."""
+        made = cls.__new__(cls)
+        made.terms = terms
+        return made
+
     @cached_property
     def _hash(self) -> int:
         return hash(frozenset(self.terms.items()))
@@ -58,19 +65,28 @@ class Polynomial:
         return None if self.symbols else self.constant
 
     def __add__(self, other: Polynomial | int) -> Polynomial:
-        terms = dict(self.terms)
-        for monomial, coefficient in as_polynomial(other).terms.items():
-            terms[monomial] = terms.get(monomial, 0) + coefficient
-        return Polynomial(terms)
+        return self._plus(as_polynomial(other), 1)
 
     def __neg__(self) -> Polynomial:
-        return Polynomial({m: -c for m, c in self.terms.items()})
+        return Polynomial._of({m: -c for m, c in self.terms.items()})
 
     def __sub__(self, other: Polynomial | int) -> Polynomial:
-        return self + -as_polynomial(other)
+        return self._plus(as_polynomial(other), -1)
+
+    def _plus(self, other: Polynomial, times: int) -> Polynomial:
+        if not other.terms:
+            return self
+        terms = dict(self.terms)
+        for monomial, coefficient in other.terms.items():
+            terms[monomial] = terms.get(monomial, 0) + times * coefficient
+        return Polynomial(terms)
 
     def __mul__(self, other: Polynomial | int) -> Polynomial:
         right = as_polynomial(other).terms
+        if right == _ONE:
+            return self
+        if self.terms == _ONE:
+            return as_polynomial(other)
         if len(self.terms) * len(right) > MOST_TERMS * 4:
             raise TooHard
         terms: dict[Monomial, int] = {}
@@ -87,8 +103,17 @@ class Polynomial:
         shared = math.gcd(*(c for m, c in self.terms.items() if m))
         return self if shared < 2 else Polynomial({m: c // shared for m, c in self.terms.items()})
 
+    @cached_property
+    def _lines(self) -> dict[int, tuple[Polynomial, Polynomial] | None]:
+        return {}
+
     def line_in(self, symbol: int) -> tuple[Polynomial, Polynomial] | None:
         """(slope, rest) with self = slope * symbol + rest and the symbol in neither, if it is so."""
+        if symbol not in self._lines:
+            self._lines[symbol] = self._line_in(symbol)
+        return self._lines[symbol]
+
+    def _line_in(self, symbol: int) -> tuple[Polynomial, Polynomial] | None:
         slope: dict[Monomial, int] = {}
         rest: dict[Monomial, int] = {}
         for monomial, coefficient in self.terms.items():
@@ -99,7 +124,7 @@ class Polynomial:
                     slope[tuple(s for s in monomial if s != symbol)] = coefficient
                 case _:
                     return None
-        return Polynomial(slope), Polynomial(rest)
+        return Polynomial._of(slope), Polynomial._of(rest)
 
     def substitute(self, symbol: int, value: Polynomial) -> Polynomial:
         """`value` in the place of `symbol`."""
@@ -118,6 +143,9 @@ class Polynomial:
         divisor leaves coefficients in 0 .. divisor - 1."""
         lead = max(divisor.terms, key=_rank)
         leading = divisor.terms[lead]
+        if not lead:
+            over = {m: c % leading for m, c in self.terms.items()}
+            return Polynomial({m: c // leading for m, c in self.terms.items()}), Polynomial(over)
         quotient, rest = Polynomial({}), self
         below: tuple[int, Monomial] = (sys.maxsize, ())
         while left := [m for m in rest.terms if _rank(m) < below]:
@@ -131,7 +159,8 @@ class Polynomial:
         return quotient, rest
 
 
-ONE = Polynomial({(): 1})
+_ONE = {(): 1}
+ONE = Polynomial(_ONE)
 
 
 def as_polynomial(value: Polynomial | int) -> Polynomial:
