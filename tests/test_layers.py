@@ -44,7 +44,7 @@ LAYERS: tuple[tuple[str, str], ...] = (
     ("compiler", "compiler"),
     ("compiler.meaning", "meaning partial storage memory operations interpret to_fx"),
     # programs from programs
-    ("compiler.rewrites", "rewrites affine residues rewrite conditions simplify total cuts weights"),
+    ("compiler.rewrites", "rewrites affine residues rewrite conditions simplify marks total cuts weights"),
     # which values are stored
     ("compiler.fusion", "fusion graphs plan work check_plan contraction folds keys key_classes"),
     ("compiler.fusion", "attention_family sum_family outlets tile_group fuse tokens join unfused"),
@@ -75,8 +75,9 @@ LAYERS: tuple[tuple[str, str], ...] = (
     ("backends", "cpp cpp.ops cpp.emit cpp.intervals cpp.layout cpp.widths cpp.indices cpp.nests cpp.scope"),
     (
         "backends",
-        "cpp.fills cpp.takes cpp.stores cpp.exact cpp.folds cpp.stencils cpp.groups cpp.dots cpp.scalars cpp.effort",
+        "cpp.fills cpp.takes cpp.stores cpp.exact cpp.folds cpp.accumulators cpp.stencils cpp.groups",
     ),
+    ("backends", "cpp.dots cpp.scalars cpp.effort"),
     ("backends", "cpp.phases cpp.printer cpp.build cpp.pool cpp.launch cpp.rates cpp.produce"),
     ("backends", "triton triton.ops triton.library triton.names triton.layout triton.options triton.emit"),
     ("backends", "triton.scope triton.folds triton.dots triton.exact triton.tiles triton.printer"),

@@ -115,7 +115,7 @@ class Folds(Exact):
 
     def start_horizontal(self, member: Member) -> None:
         fold = member.statement
-        if not self.horizontal(fold):
+        if not self.horizontal(fold) or member.name in self.accumulated:
             return
         assert isinstance(fold, Fold | Dot)
         op, shape = "sum" if isinstance(fold, Dot) else fold.op, self.layout.shapes[member.name]
@@ -128,7 +128,7 @@ class Folds(Exact):
     def end_horizontal(self, member: Member) -> None:
         """The lanes of a fold come together."""
         fold = member.statement
-        if not self.horizontal(fold):
+        if not self.horizontal(fold) or member.name in self.accumulated:
             return
         assert isinstance(fold, Fold | Dot)
         op, shape = "sum" if isinstance(fold, Dot) else fold.op, self.layout.shapes[member.name]
@@ -136,7 +136,7 @@ class Folds(Exact):
         with self.loops(shape.rows):
             each = f"{name}_h[{self.row_index(shape.rows)}]"
             held = TYPES[kind]
-            text = f"across({each}, {held}({IDENTITY[op][kind]}), {self._joins(op, kind)})"
+            text = f"across({each}, {held}({IDENTITY[op][kind]}), {self.joins(op, kind)})"
             if isinstance(fold, Dot):
                 text = self.with_start(fold, text, False)
             if shape.rows:
@@ -146,7 +146,7 @@ class Folds(Exact):
                 self.out.add(f"const {held} {name} = {text};")
                 self.out.declare(member.name)
 
-    def _joins(self, op: str, kind: Kind) -> str:
+    def joins(self, op: str, kind: Kind) -> str:
         """The operation of a fold on two vectors, and on two numbers."""
         both = []
         for lanes, held in ((True, VECTORS[kind]), (False, TYPES[kind])):

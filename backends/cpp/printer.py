@@ -299,7 +299,8 @@ class Printer(Scalars):
         with self.until_exact(stream):
             for carry in stream.carries:
                 self.start_carry(carry, here)
-            self._chunks(stream, stream.axes)
+            with self.accumulating(stream):
+                self._chunks(stream, stream.axes)
         self.release(self.layout.position[-id(stream)])
 
     def _chunks(self, stream: Stream, axes: tuple[StreamAxis, ...]) -> None:
@@ -363,3 +364,4 @@ class Printer(Scalars):
         self._lanes_among({axis.name for axis in stream.axes})
         self.body(stream.body)
         self.move_carries(stream.carries)
+        self.take_up(stream)

@@ -22,6 +22,8 @@ class Scalars(Dots):
                 if self.taken_from(statement.name) and isinstance(statement, Let | Load):
                     self.reside(statement)
                 continue
+            if isinstance(statement, Let) and statement.name in self.joined:
+                continue
             if self._waits(statement, group):
                 self.group(group)
                 group = []
@@ -126,7 +128,8 @@ class Scalars(Dots):
 
     def move_carries(self, carries: tuple[Carry, ...]) -> None:
         """All carries take their next values at once: one that reads another is noted first."""
-        moving = [carry for carry in carries if not self._stays(carry)]
+        kept = self.joined | self.accumulated
+        moving = [carry for carry in carries if not self._stays(carry) and carry.next not in kept]
         names = {carry.name for carry in moving}
         noted = [carry for carry in moving if self._reads(carry) & (names - {carry.name})]
         for carry in noted:

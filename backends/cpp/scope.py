@@ -79,6 +79,10 @@ class Scope:
     """What is computed before all tiles, by name."""
     retried: frozenset[str] = frozenset()
     """Products whose masks count in a second run of the stream that is open."""
+    accumulated: frozenset[str] = frozenset()
+    """Folds whose lanes stay apart until the stream that is open ends."""
+    joined: frozenset[str] = frozenset()
+    """What such folds and their carries make together, which nothing reads before."""
 
     def __post_init__(self) -> None:
         self.layout = Layout(self.kernel)

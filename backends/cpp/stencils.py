@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ...compiler.kernels.kernel import Dot, Load, Operand, Take
+from .accumulators import Accumulators
 from .emit import mangle, widen
-from .folds import Folds
 from .indices import steps_of
 from .nests import Member, Nest
 from .takes import place_of
@@ -27,7 +27,7 @@ class Taps:
     row: int
 
 
-class Stencils(Folds):
+class Stencils(Accumulators):
     """Prints the innermost loops of a stencil."""
 
     __slots__ = ()
