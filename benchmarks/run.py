@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from . import (
+    calls,
     circular_attention,
     convnext,
     dilated_attention,
@@ -24,6 +25,7 @@ def main() -> None:
     phases.main()
     matrix_product.main()
     orders.main()
+    calls.main()
     first_call.main()
 
 
