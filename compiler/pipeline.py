@@ -35,6 +35,7 @@ from .kernels.kernel import RealType
 from .kernels.written import Written
 from .meaning.to_fx import to_fx
 from .rewrites.cuts import Cut, cuts
+from .rewrites.marks import without_marks
 from .rewrites.simplify import simplify
 from .rewrites.total import Totality, count_by_sizes
 from .schedules.loops import loops_kernel
@@ -66,7 +67,7 @@ class State:
 
 
 def _simplify(state: State) -> object:
-    state.program = simplify(state.program)
+    state.program = simplify(without_marks(state.program))
     return state.program
 
 
@@ -254,7 +255,7 @@ def order_costs(program: Program) -> tuple[tuple[Form, ...], ...]:
     """Of each sum of products that has several orders, what they cost, as forms of sizes: the least at the
     sizes of a call is its answer in `orders`. So is whether axes that reductions leave alone have few entries.
     The program's batch is explicit."""
-    program = simplify(program)
+    program = simplify(without_marks(program))
     short = short_costs(short_axes(program))
     return (*(each.costs for each in choices(program)), *((short,) if short else ()))
 

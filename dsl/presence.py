@@ -154,6 +154,12 @@ def index_axis(form: Form) -> Axis | None:
                 return None
 
 
+def answers_for_one_piece(form: Form) -> bool:
+    """Whether a form is an argmax over a union: absent where the largest entry belongs to another piece than the
+    axis that it answers for, which only data can say."""
+    return isinstance(form, Reduce) and form.op == "argmax" and len(form.pieces) > 1
+
+
 def same_range(one: Axis, other: Axis) -> bool:
     return one == other or (low(one) == low(other) and size(one) == size(other))
 
@@ -225,6 +231,8 @@ class Presence:
                 if op in EMPTY_IS_TOTAL:
                     return TRUE
                 found = disjunction(exists(p.axes, self._present[p.value], form.span) for p in pieces)
+                if answers_for_one_piece(form):
+                    found = present(form, form.span)
                 return self.settle(form, self._because(Reason("reduction", form), found))
             case Library(args=args, over=over):
                 gaps = (exists(over, negation(self._present[arg]), form.span) for arg in args)

@@ -13,7 +13,7 @@ from functools import lru_cache
 
 from ...dsl.build import apply, low, present, size
 from ...dsl.ops import TOTAL_REDUCTIONS
-from ...dsl.presence import conjunction
+from ...dsl.presence import answers_for_one_piece, conjunction
 from ...dsl.program import (
     BATCH,
     AsIf,
@@ -193,6 +193,8 @@ class Conditions:
     def _reduced(self, form: Reduce) -> Condition:
         if form.op in TOTAL_REDUCTIONS:
             return ()
+        if answers_for_one_piece(form):
+            return (present(form),)
         result = self._some(self._known[form.pieces[0].value], form.pieces[0].axes)
         for piece in form.pieces[1:]:
             result = self._either(result, self._some(self._known[piece.value], piece.axes))

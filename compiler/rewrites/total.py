@@ -10,7 +10,7 @@ from functools import partial, reduce
 
 from ...dsl.build import apply, size
 from ...dsl.ops import TOTAL_REDUCTIONS
-from ...dsl.presence import Presence, conjunction, terms
+from ...dsl.presence import Presence, answers_for_one_piece, conjunction, terms
 from ...dsl.program import (
     BATCH,
     AsIf,
@@ -126,7 +126,7 @@ def always_present(form: Form) -> bool:
                 total[each] = total[x]
             case Reduce(op=op, pieces=pieces):
                 there = (total[p.value] and not any(is_batch(axis) for axis in p.axes) for p in pieces)
-                total[each] = op in TOTAL_REDUCTIONS or any(there)
+                total[each] = op in TOTAL_REDUCTIONS or (any(there) and not answers_for_one_piece(each))
             case _:
                 total[each] = False
     return total[form]

@@ -257,19 +257,20 @@ class Lowering:
         state = rule.start()
         outer = self.builder.axes((*(env[axis] for axis in form.axes), guard))
         surely = False
-        for piece in form.pieces:
+        for number, piece in enumerate(form.pieces):
             names = {axis: self.coordinate(axis) for axis in piece.axes}
             carried: list[Operand] = [self.builder.carry(f"{form.op}_", outer, kind) for kind in rule.kinds]
             axes = tuple(self._stream_axis(axis, names[axis]) for axis in piece.axes)
             self.open(tuple(names.values()))
             inner = {axis: env[axis] for axis in piece.value.axes if axis in env} | names
             tile = self.value(piece.value, inner, guard)
-            step = rule.step(carried, tile, inner)
+            step = rule.of_piece(number).step(carried, tile, inner)
             carries = zip(carried, state, step, rule.kinds, strict=True)
             self.close(
                 axes, tuple(Carry(str(name), init, new, outer, kind) for name, init, new, kind in carries)
             )
-            surely = surely or (tile.present is True and not any(is_batch(a) for a in piece.axes))
+            there = tile.present is True and not any(is_batch(axis) for axis in piece.axes)
+            surely = surely or (there and (form.op != "argmax" or len(form.pieces) == 1))
             state = carried
         result = rule.finish(state)
         return Tile(result.value) if surely else result

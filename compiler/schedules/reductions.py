@@ -4,9 +4,9 @@ goes on and ends. Absent entries are skipped; every rule knows whether anything 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from ...dsl.ops import Kind
+from ...dsl.ops import Kind, join
 from ...dsl.program import Axis, Reduce
 from ..kernels.kernel import Operand
 from ..kernels.kernel_builder import INF, Builder, Tile
@@ -33,6 +33,10 @@ class Rule:
 
     def let(self, op: str, *args: Operand, kind: Kind) -> Operand:
         return self.builder.let(op, *args, kind=kind)
+
+    def of_piece(self, number: int) -> Rule:
+        """The rule for the entries of one piece of a union."""
+        return self
 
     def seen(self, before: Operand, tile: Tile) -> Operand:
         return self.let("or", before, tile.present, kind="bool")
@@ -92,11 +96,18 @@ class LogSumExp(Rule):
         return Tile(self.let("add", log, self.base(state[0]), kind="real"), state[2])
 
 
+@dataclass(slots=True)
 class ArgMax(Rule):
-    """The best value, whether there is one, and the index of the first best in row-major order."""
+    """The best value, whether there is one, and the index of the first best in row-major order; of a union, also
+    whether it is an entry of the piece whose axis is asked for."""
+
+    piece: int = 0
+
+    def of_piece(self, number: int) -> Rule:
+        return replace(self, piece=number)
 
     def step(self, carried: list[Operand], tile: Tile, env: Mapping[Axis, Operand]) -> list[Operand]:
-        best, seen, index = carried
+        best, seen, index, *own = carried
         kind, x = self.kinds[0], tile.value
         better = self.let("gt", x, best, kind="bool")
         if kind == "real":
@@ -106,15 +117,23 @@ class ArgMax(Rule):
             better = self.let("or", better, nan, kind="bool")
         first = self.let("not", seen, kind="bool")
         take = self.let("and", tile.present, self.let("or", first, better, kind="bool"), kind="bool")
-        axis = self.form.pieces[0].axes[self.form.component]
+        owner, axis = answered(self.form)
+        here = self.piece == owner
         return [
             self.let("select", take, x, best, kind=kind),
             self.seen(seen, tile),
-            self.let("select", take, env[axis], index, kind="int"),
+            self.let("select", take, env[axis] if here else 0, index, kind="int"),
+            *(self.let("select", take, here, each, kind="bool") for each in own),
         ]
 
     def finish(self, state: list[Operand]) -> Tile:
-        return Tile(state[2], state[1])
+        return Tile(state[2], self.builder.both(*state[1:2], *state[3:]))
+
+
+def answered(form: Reduce) -> tuple[int, Axis]:
+    """The axis that an argmax answers for, and the place of its piece."""
+    listed = [(place, axis) for place, piece in enumerate(form.pieces) for axis in piece.axes]
+    return listed[form.component]
 
 
 LOWEST = -(2**63) + 1
@@ -137,9 +156,11 @@ def _counted(builder: Builder, form: Reduce) -> Rule:
 
 
 def _argmax(builder: Builder, form: Reduce) -> Rule:
-    kind = form.pieces[0].value.kind
+    kind = join(*(piece.value.kind for piece in form.pieces))
     start: Operand = LOWEST if kind == "int" else -INF
-    return ArgMax(builder, form, [kind, "bool", "int"], [start, False, 0])
+    if len(form.pieces) == 1:
+        return ArgMax(builder, form, [kind, "bool", "int"], [start, False, 0])
+    return ArgMax(builder, form, [kind, "bool", "int", "bool"], [start, False, 0, False])
 
 
 def _lse(builder: Builder, form: Reduce) -> Rule:
