@@ -16,7 +16,7 @@ from math import prod
 
 from ...dsl.build import size
 from ...dsl.program import Axis, Form
-from ...dsl.size_forms import evaluate_size
+from ...dsl.size_forms import closed, evaluate_size
 from .contraction import bases, is_fixed, parameter_axes
 from .plan import Plan, Stored
 
@@ -66,9 +66,7 @@ class Growth:
         if any(shape.issuperset(free) for shape in self.given):
             return False
         own = tuple(dict.fromkeys(base for axis in free for base in bases(axis) if base not in self.fixed))
-        start = {
-            axis: self.numbers.get(axis, SMALL) for axis in self.known.union(own, *map(bases, stored.axes))
-        }
+        start = {axis: self.numbers.get(axis, SMALL) for axis in (*self.known, *own, *closed(stored.axes))}
         for chosen in (each for count in (1, 2, 3) for each in combinations(own, count)):
             sizes = start | dict.fromkeys(chosen, ENDLESS)
             if chosen not in self.counts:
