@@ -25,7 +25,7 @@ _WORDS = """
     struct switch template this throw true try typedef typename union unsigned using vec virtual void volatile while xor
     abs ceil cos erf exp floor gamma j0 j1 jn log main pow round sin sqrt tanh trunc y0 y1 yn
     ALL FAR LANES NONE SOME VECTORS WIDTH given batch i j m_ next numbers rest shared tile tiles total u v0 vectors vi
-    exact whole work
+    exact existing left whole work
     x_ a_ b_ seen_at
 """
 RESERVED = frozenset(_WORDS.split()) | frozenset(re.findall(r"\b([A-Za-z_]\w*)\s*\(", HEADER))

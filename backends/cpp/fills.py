@@ -239,12 +239,16 @@ class Fills(Scope):
         return text
 
     def read_vector(self, load: Load) -> str:
-        """A load as one vector; every lane of the tile exists."""
+        """A load as one vector, of which every lane exists but in the last one of a tile."""
         at, shared = self.vector_at(load.buffer, load.index)
-        code = f"all({self.held(load.buffer, f'*({at})')})" if shared else f"get({at})"
+        code = f"all({self.held(load.buffer, f'*({at})')})" if shared else self.part_of(f"get({at})")
         tests = [
             widen(self.operand(part), "bool", False)
             for part in self.layout.conjuncts(load.mask)
             if self.layout.exists(part) == ""
         ]
         return f"({' && '.join(tests)} ? {code} : vec{{}})" if tests else code
+
+    def part_of(self, call: str) -> str:
+        """A call of `get` or `put`; in the last vector of a tile, for the lanes that exist."""
+        return call.replace("(", "_part(", 1)[:-1] + ", left)" if self.group_state.last else call

@@ -56,7 +56,8 @@ class Groups(Stencils):
         """The group for whole tiles that are vectors in memory, if it may be so, and for any other."""
         direct, conditions = self._direct(root)
         if direct:
-            with self.out.braces(f"if ({' && '.join(('whole', *conditions))})"):
+            tests = conditions if self._one_by_one(root) else ["whole", *conditions]
+            with self.out.braces(f"if ({' && '.join(tests) or 'true'})"):
                 self.group_state.whole = True
                 self._version(root, direct)
                 self.group_state.whole = False
@@ -65,6 +66,11 @@ class Groups(Stencils):
             self.out.add(LANES_OF_PART if direct else "")
             self._version(root, ())
             self.group_state.partial = False
+
+    def _one_by_one(self, root: Nest) -> bool:
+        """Whether a group goes vector by vector along one axis, so that only the last vector of a tile is cut."""
+        folded = any(self.horizontal(member.statement) for member in root.members())
+        return self.group_state.block == 1 and len(self.wide_lanes) == 1 and not folded
 
     def _version(self, root: Nest, direct: tuple[Load | Store, ...]) -> None:
         state, before = self.group_state, (self.slots, self.group_state.filled)
@@ -216,6 +222,8 @@ class Groups(Stencils):
 
     def _print(self, root: Nest) -> None:
         block = self.group_state.block
+        if self.group_state.whole and self._one_by_one(root):
+            return self._run_along(root)
         here = "VECTORS" if self.group_state.whole else "vectors"  # those that have lanes that exist
         if block == 1:
             with self.out.braces(f"for (int vi = 0; vi < {here}; vi++)"):
@@ -227,6 +235,19 @@ class Groups(Stencils):
         else:
             with self.out.braces(f"for (int v0 = 0; v0 < {here}; v0 += {block})"):
                 self._items(root)
+
+    def _run_along(self, root: Nest) -> None:
+        """The whole vectors of a tile, and the one that it ends in."""
+        state, name = self.group_state, mangle(self.wide_lanes[0])
+        self.out.add(f"const long existing = {name}_last - {name}_first + 1;")
+        with self.out.braces("for (int vi = 0; vi < existing / LANES; vi++)"):
+            self._items(root)
+        with self.out.braces("if (existing % LANES)"):
+            self.out.add("const int vi = existing / LANES;")
+            self.out.add("const long left = existing % LANES;")
+            state.last = True
+            self._items(root)
+            state.last = False
 
     def _items(self, here: Nest) -> None:
         run: list[Member] = []

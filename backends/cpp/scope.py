@@ -24,7 +24,8 @@ branch that is seldom taken."""
 class GroupState:
     """Of the group that is being printed: where values have their home, which ones are kept in arrays
     (`filled` before it), which loads and stores are vectors in memory, whether this is printed for whole
-    tiles or only for those that may be `partial`, and the vectors of a pass."""
+    tiles or only for those that may be `partial`, the vectors of a pass, and whether the open vector is one
+    that the tile ends in (`last`)."""
 
     homes: dict[str, Nest] = field(default_factory=dict[str, Nest])
     kept: set[str] = field(default_factory=set[str])
@@ -33,6 +34,7 @@ class GroupState:
     whole: bool = False
     partial: bool = False
     block: int = 1
+    last: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,7 +44,7 @@ class Stores(Takes):
             self._store_number(store, value)
         elif store in self.group_state.direct:
             at, _ = self.vector_at(store.buffer, store.index)
-            self.out.add(f"put({at}, {widen(value, kind, True)});")
+            self.out.add(self.part_of(f"put({at}, {widen(value, kind, True)})") + ";")
         elif kind == "real":
             array, rows = self.staged(store)
             if not isinstance(store.value, str) or array != self._array_of(store.value, rows):

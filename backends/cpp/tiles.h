@@ -6,6 +6,9 @@ INLINE vec get(const bf16 *p) { return load(p); }
 INLINE vec get(const f16 *p) { return load(p); }
 INLINE void put(bf16 *p, vec v) { store(p, v); }
 INLINE void put(f16 *p, vec v) { store(p, v); }
+// The first n of LANES numbers, and zeros; the first n of a vector to memory. Nothing beyond is touched.
+template <class T> INLINE vec get_part(const T *p, long n) { T held[LANES] = {}; for (long i = 0; i < n; i++) held[i] = p[i]; return get(held); }
+template <class T> INLINE void put_part(T *p, vec v, long n) { T held[LANES]; put(held, v); for (long i = 0; i < n; i++) p[i] = held[i]; }
 INLINE ivec places() { ivec r = {}; for (int i = 0; i < LANES; i++) r[i] = i; return r; }
 // A value that is used often and lies across lines of memory: in a register, where the compiler would read it again for every use
 INLINE vec in_register(vec v) {

@@ -28,6 +28,9 @@ from .kernel import (
     operands,
 )
 
+LONGER = 8
+"""Times as many lanes have tiles in which each is computed by itself: to begin a tile takes as long as some vectors."""
+
 
 @dataclass(frozen=True, slots=True)
 class Flat:
@@ -158,7 +161,16 @@ class Flattening:
         if axis.name != self.outer:
             return axis
         inner = next(each for each in self.kernel.grid if each.name == self.inner)
-        return Grid(self.name, 0, size, axis.tile * inner.tile)
+        return Grid(self.name, 0, size, axis.tile * inner.tile * (LONGER if self._entry_by_entry() else 1))
+
+    def _entry_by_entry(self) -> bool:
+        """Whether every lane is computed by itself, from one entry a tensor: a tile has no rows."""
+        alone = all(isinstance(each, Let | Load | Store) for each in self.kernel.body)
+        return (
+            alone
+            and not self.kernel.locals
+            and all(axis.tile == 1 or axis.name in self.kernel.lanes for axis in self.kernel.grid)
+        )
 
     def _body(self, body: tuple[Statement, ...], size: str) -> tuple[Statement, ...]:
         return tuple(self._statement(each, size) for each in body)
