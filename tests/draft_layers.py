@@ -75,6 +75,9 @@ def pointwise(draft: Draft, x: Term, most: int = 2) -> Term:
 
 REDUCTIONS = ("sum", "mean", "max", "min", "lse")
 
+FACTORS = 64
+"""The most that a product takes: the derivative of its derivative goes over all triples of them."""
+
 
 def condition(draft: Draft, axes: Sequence[str]) -> str:
     """A condition on the indices of these axes, or nothing."""
@@ -91,7 +94,8 @@ def reduced(draft: Draft, x: Term) -> Term:
     if not over:
         return activated(draft, x)
     where = condition(draft, x.named)
-    op = draft.pick(REDUCTIONS if "..." in over else (*REDUCTIONS, "prod"))
+    few = "..." not in over and draft.entries(over) <= FACTORS
+    op = draft.pick((*REDUCTIONS, "prod") if few else REDUCTIONS)
     value = f"tanh({x.name})" if op == "prod" else x.name
     left = [axis for axis in x.axes if axis not in over]
     return draft.let(f"{op}[{', '.join(draft.shuffled(over))}{where}]({value})", left)

@@ -6,10 +6,10 @@ which hypothesis prints when a test fails, is the program's text and what the te
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import TypeVar
+from typing import TypeVar, get_args
 
 import torch
 from hypothesis import given, settings
@@ -29,13 +29,14 @@ from plait.dsl.program import (
     Output,
     Program,
     Require,
+    Role,
     Size,
-    Update,
     walk,
 )
 from plait.dsl.show import show
 from plait.dsl.size_forms import Sizes, axis_range
-from writer import Axes, Writer, add, may_be_absent, mul
+from write_rules import ROOTS, RULES
+from writer import Axes, Writer, add
 
 T = TypeVar("T")
 Draw = Callable[[st.SearchStrategy[T]], T]
@@ -159,92 +160,98 @@ def axis_sizes(most: int) -> st.SearchStrategy[int]:
 
 
 @st.composite
-def some_sizes(draw: Draw, most: int) -> Sizes:
-    """Up to three signature axes, and perhaps `...`, of any number of axes and sometimes empty."""
+def some_sizes(draw: Draw, most: int, *, batch: bool = False) -> Sizes:
+    """Up to three signature axes, and perhaps or surely `...`, of any number of axes and sometimes empty."""
     sizes: Sizes = {Axis(name): draw(axis_sizes(most)) for name in "hwc"[: draw(st.integers(1, 3))]}
-    if draw(st.booleans()):
-        batch = st.lists(st.sampled_from([2, 1, 3, 0] if most > 3 else [2, 1, 0]), max_size=2)
-        sizes[BATCH] = tuple(draw(batch))
+    if batch or draw(st.booleans()):
+        extents = st.lists(st.sampled_from([2, 1, 3, 0] if most > 3 else [2, 1, 0]), max_size=2)
+        sizes[BATCH] = tuple(draw(extents))
     return sizes
 
 
 @st.composite
-def examples(draw: Draw, *, depth: int = 4, most: int = 5, filled: bool = True) -> Example:
-    """A well-typed program whose results are total, with tensors. Sizes are at most `most`. Where the
-    results are not `filled`, they may be absent somewhere."""
-    sizes = draw(some_sizes(most))
+def examples(
+    draw: Draw,
+    *,
+    depth: int = 3,
+    most: int = 5,
+    filled: bool = True,
+    first: Sequence[str] = tuple(ROOTS),
+    second: Sequence[str] = tuple(ROOTS),
+) -> Example:
+    """A well-typed program whose results are total, with tensors: cases of one of the `first` roots and of one of
+    the `second`. Sizes are at most `most`. Where the results are not `filled`, they may be absent somewhere."""
+    sizes = draw(
+        some_sizes(most, batch=any(all("..." in root for root in roots) for roots in (first, second)))
+    )
     named = [axis for axis in sizes if axis != BATCH]
     fixed = draw(st.lists(st.sampled_from(named), unique=True, max_size=1))
-    writer = Writer(draw, sizes, fixed)
-    count = 2 if writer.chance(15) else 1
+    writer = Writer(draw, sizes, fixed, RULES)
     fill = total if filled else lambda _, form: form
-    values = [result(writer, draw(st.integers(min(2, depth), depth)), fill) for _ in range(count)]
-    updates = (update(writer),) if writer.chance(15) else ()
-    values[0] = bound(writer, values, updates)
-    program = assembled(writer, values, updates)
-    return draw(with_tensors(program, sizes))
+    one, other = (result(writer, writer.pick(roots), depth, fill) for roots in (first, second))
+    values = together(writer, one, other)
+    values[0] = bound(writer, values)
+    return draw(with_tensors(assembled(writer, values), sizes))
 
 
-def result(writer: Writer, depth: int, fill: Callable[[Writer, Form], Form]) -> Form:
-    """A value over signature axes, of any kind."""
+def result(writer: Writer, root: str, depth: int, fill: Callable[[Writer, Form], Form]) -> Form:
+    """A value over signature axes, of any kind, that is a case of the root."""
     axes = writer.some(writer.signature, least=1)
-    kind = writer.pick(["real", "real", "real", "int", "bool", "complex"])
-    write = {"real": writer.real, "int": writer.whole, "bool": writer.truth, "complex": writer.complex}[kind]
-    form = fill(writer, write(depth, axes))
-    if kind == "bool" or not writer.chance(60):
-        return form
-    return add(form, fill(writer, writer.real(depth - 1, axes)))
+    return fill(writer, ROOTS[root](writer, writer.draw(st.integers(min(1, depth), depth)) - 1, axes))
+
+
+def together(writer: Writer, first: Form, second: Form) -> list[Form]:
+    """Both values: as two results, or as one where their kinds allow it."""
+    if writer.chance(25):
+        return [first, second]
+    if "bool" in (first.kind, second.kind):
+        if first.kind != second.kind:
+            return [first, second]
+        return [build.apply(writer.pick(["and", "or"]), first, second)]
+    return [build.apply(writer.pick(["add", "sub", "mul"]), first, second)]
 
 
 def total(writer: Writer, form: Form) -> Form:
     """The form, filled where it may be absent."""
-    if not may_be_absent(form):
+    if not writer.may_be_absent(form):
         return form
     if form.kind == "bool":
         return build.otherwise(form, Const(False))
     if form.kind == "real" and writer.chance(25):
-        return build.otherwise(form, writer.leaf("real", form.axes))
+        return build.otherwise(form, writer.stored("parameter", "real", named(form)).leaf)
     return build.otherwise(form, Const(writer.pick([0, -1])))
 
 
-def update(writer: Writer) -> Update:
-    """A buffer and its next value, which reads the one before."""
-    over = tuple(axis for axis in writer.some(writer.signature) if axis != BATCH)
-    leaf = Leaf("buffer", writer.name("seen"), over)
-    writer.declarations.append(Declaration(leaf, writer.packed(over, inputs=True)))
-    new = add(mul(leaf, Const(0.5)), total(writer, writer.real(1, over)))
-    return Update(leaf, new)
+def named(form: Form) -> Axes:
+    return tuple(axis for axis in form.axes if axis != BATCH)
 
 
-def bound(writer: Writer, values: list[Form], updates: tuple[Update, ...]) -> Form:
+def bound(writer: Writer, values: list[Form]) -> Form:
     """The first value, made to read an input over every signature axis that no other input sizes."""
-    roots = [*values, *(each.value for each in updates)]
-    used, leaves = used_axes(roots)
-    sized = {
-        axis
+    used, leaves = used_axes(
+        [*values, *(form for each in writer.updates for form in (each.value, each.buffer))]
+    )
+    inputs = [
+        each
         for each in writer.declarations
-        if each.leaf in leaves and each.leaf.role == "input"
-        for axis in each.leaf.over
-    }
+        if each.leaf in leaves and each.leaf.role == "input" and not each.optional
+    ]
+    sized = {axis for each in inputs for axis in each.leaf.over}
     lacking = tuple(axis for axis in writer.signature if axis in used - sized - set(writer.fixed))
-    value = values[0]
-    if value.kind == "bool" or not (lacking or not leaves):
-        return value if value.kind != "bool" or not lacking else bound_truth(writer, value, lacking)
-    anchor = writer.declare_input(lacking)
-    inner = tuple(axis for axis in lacking if axis not in value.axes)
-    return add(value, filled_sum(anchor, inner))
+    if inputs and not lacking:
+        return values[0]
+    return anchored(values[0], writer.declare_input(lacking), lacking)
 
 
-def bound_truth(writer: Writer, value: Form, lacking: Axes) -> Form:
-    inner = tuple(axis for axis in lacking if axis not in value.axes)
-    positive = build.apply("gt", filled_sum(writer.declare_input(lacking), inner), Const(0.0))
-    return build.apply("or", value, positive)
-
-
-def filled_sum(leaf: Leaf, over: Axes) -> Form:
-    if not over:
-        return leaf
-    return build.otherwise(build.reduce("sum", [(leaf, over)]), Const(0.0))
+def anchored(value: Form, anchor: Leaf, over: Axes) -> Form:
+    """The value, and something of the input; a whole number and a truth value stay one."""
+    inner = tuple(axis for axis in over if axis not in value.axes)
+    if value.kind in ("real", "complex"):
+        total = build.otherwise(build.reduce("sum", [(anchor, inner)]), Const(0.0)) if inner else anchor
+        return add(value, total)
+    positive = build.apply("gt", anchor, Const(0.0))
+    some = build.reduce("any", [(positive, inner)]) if inner else positive
+    return build.apply("or", value, some) if value.kind == "bool" else add(value, build.apply("to_int", some))
 
 
 def used_axes(roots: Iterable[Form]) -> tuple[set[Axis], set[Form]]:
@@ -268,29 +275,39 @@ def used_axes(roots: Iterable[Form]) -> tuple[set[Axis], set[Form]]:
     return axes, leaves
 
 
-def assembled(writer: Writer, values: list[Form], updates: tuple[Update, ...]) -> Program:
+def assembled(writer: Writer, values: list[Form]) -> Program:
     """The program of these values: what they use is declared, some of it named."""
-    roots = [*values, *(each.value for each in updates)]
+    updates = tuple(writer.updates)
+    roots = [*values, *(form for each in updates for form in (each.value, each.buffer))]
     used, leaves = used_axes(roots)
-    found = [each for each in writer.declarations if each.leaf in leaves]
-    outputs = tuple(
-        Output(f"o{number}", value, writer.packed(writer.shuffled(value.axes), inputs=False))
-        for number, value in enumerate(values)
-    )
     below = [form for form in walk(values) if not isinstance(form, Leaf | Const | Size)]
     named = writer.some(below) if writer.chance(50) else ()
     order = {form: number for number, form in enumerate(below)}
-    names = tuple((f"s{number}", form) for number, form in enumerate(sorted(named, key=order.__getitem__)))
     fixed = tuple((axis, writer.extent(axis)) for axis in writer.fixed if axis in used)
     requires = [Require(build.apply("le", Size(axis), Const(7))) for axis, _ in fixed if writer.chance(20)]
+    tables = {
+        role: tuple(each for each in writer.declarations if each.leaf in leaves and each.leaf.role == role)
+        for role in get_args(Role)
+    }
+    written = {form.written for form in walk(roots) if isinstance(form, Const)}
     return Program(
         "drawn",
-        inputs=tuple(each for each in found if each.leaf.role == "input"),
-        outputs=outputs,
+        inputs=tables["input"],
+        outputs=tuple(
+            Output(
+                "radius" if number and "radius" in written else f"o{number}",
+                value,
+                writer.packed(writer.shuffled(value.axes), inputs=False),
+            )
+            for number, value in enumerate(values)
+        ),
+        statics=(("radius", 2),) if "radius" in written else (),
         fixed=fixed,
-        names=names,
-        parameters=tuple(each for each in found if each.leaf.role == "parameter"),
-        buffers=tuple(each for each in found if each.leaf.role == "buffer"),
+        names=tuple((f"s{number}", form) for number, form in enumerate(sorted(named, key=order.__getitem__))),
+        parameters=tables["parameter"],
+        buffers=tables["buffer"],
+        draws=tables["draw"],
         updates=updates,
         requires=tuple(requires),
+        mode="train" if writer.chance(10) else "eval",
     )

@@ -9,8 +9,9 @@ and no others. Kernels are built so that what they do not initialise is poison.
 A run goes on after a fault. What it found is in the failure and in the summary at the end; `make test` draws the
 same 100 programs each time, of which every second is deployed, every fourth derived twice, and every fifth runs in
 Triton's interpreter; `make test-all` draws 5,000 new ones for all of these, and optimises a quarter of their
-kernels, which takes most of the time where it is done. `pytest tests/test_attack.py --attack 300 --from 7` draws so
-many from a start. A fault that was found becomes a program of `tests/programs`.
+kernels, which takes most of the time where it is done. Programs have numbers (`numbered.py`), and
+`pytest tests/test_attack.py --attack 300 --from 7` draws so many from one on. A fault that was found becomes a
+program of `tests/programs`.
 """
 
 from __future__ import annotations
@@ -22,17 +23,15 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 import torch
-from hypothesis import HealthCheck, Phase, given, seed, settings
-from hypothesis import strategies as st
+from hypothesis import settings
 from torch import Tensor
 from torch.fx import GraphModule
 
+import numbered
 import on_triton
 from agreement import agree, as_double, check_gradients, check_second, check_values, close, real_of
-from compositions import compositions, deployable
 from deploying import deployed, deployed_kernels
 from interpreting import Interpreting
-from kernel_families import FAMILIES
 from plait.backends.rounding import allowed
 from plait.compiler.algorithms import chunks
 from plait.compiler.meaning.interpret import interpret
@@ -47,12 +46,10 @@ from plait.dsl.program import Program
 from plait.dsl.show import show
 from plait.dsl.sizes import bind_sizes
 from poison import poisoning
-from strategies import Example, examples
+from strategies import Example
 
 STARTS = 20
 """Tests that share the programs of a run among them, so that workers can."""
-
-PROGRAMS = st.one_of(examples(), examples(), compositions(), deployable(), *FAMILIES.values())
 
 SMALL = 400
 """Entries of all tensors of a program that Triton's interpreter is given: more would take seconds."""
@@ -68,15 +65,16 @@ class Attack:
     deployed: int = 0
     faults: list[str] = field(default_factory=list[str])
 
-    def program(self, example: Example) -> None:
+    def program(self, number: int) -> None:
         self.drawn += 1
+        example, turn = numbered.program(number), number // STARTS
         checks: list[Callable[[Example], None]] = [reads_back, keeps_its_meaning]
-        checks += [check_values, check_gradients]
-        if self.thorough or self.drawn % 4 == 2:
+        checks += [check_values, check_gradients, self.left_out]
+        if self.thorough or turn % 4 == 2:
             checks.append(check_second)
-        if (self.thorough or self.drawn % 5 == 1) and entries(example) <= SMALL:
+        if (self.thorough or turn % 5 == 1) and entries(example) <= SMALL:
             checks.append(self.on_triton)
-        if self.thorough or self.drawn % 2:
+        if self.thorough or turn % 2 == 0:
             checks.append(self.deploys)
         for check in checks:
             try:
@@ -85,7 +83,23 @@ class Attack:
                 continue
             except Exception:
                 what = check.__name__.strip("_")
-                self.faults.append(f"{what}:\n{example!r}\n{traceback.format_exc()[-1500:]}")
+                where = f"{what}, --attack 1 --from {number}"
+                self.faults.append(f"{where}:\n{example!r}\n{traceback.format_exc()[-1500:]}")
+
+    def left_out(self, example: Example) -> None:
+        """The program without its optional inputs, which is one of its own, gives what the one with them gives where
+        they are absent."""
+        without = [each.leaf.name for each in example.program.inputs if each.optional]
+        if not without:
+            return
+        rest = {name: each for name, each in example.tensors.items() if name not in without}
+        (mixer,) = parse_text(show(example.program))
+        program = elaborate(mixer, dict(example.program.statics), {}, without=without)
+        meant, found = interpret(example.program, rest), interpret(program, rest)
+        for name, value in meant.items():
+            assert torch.equal(found[name].nan_to_num(), value.nan_to_num()), name
+        for check in (check_values, check_gradients):
+            check(replace(example, program=program, tensors=rest))
 
     def deploys(self, example: Example) -> None:
         """In float64, and each tenth of those that have a deploy form in a module."""
@@ -171,24 +185,9 @@ def test_attack(
     if first is None:
         first = random.SystemRandom().randrange(10**6) if thorough else 0
     attack = Attack(process, thorough)
-    simplest = start > 0
-
-    @seed(first * STARTS + start)
-    @settings(
-        max_examples=max(1, asked // STARTS) + simplest,
-        phases=[Phase.generate],
-        database=None,
-        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-    )
-    @given(PROGRAMS)
-    def run(example: Example) -> None:
-        nonlocal simplest
-        if simplest:  # which every start draws first: once is enough
-            simplest = False
-        else:
-            attack.program(example)
-
-    run()
+    mine = range(first + start, first + asked, STARTS)
+    for number in mine:
+        attack.program(number)
     record_property("attacked", (attack.drawn, attack.deployed, len(attack.faults)))
-    assert attack.drawn == max(1, asked // STARTS), "hypothesis drew fewer programs than were asked for"
-    assert not attack.faults, "\n\n".join([f"--from {first}", *attack.faults])
+    assert attack.drawn == len(mine)
+    assert not attack.faults, "\n\n".join(attack.faults)
