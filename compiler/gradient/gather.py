@@ -37,7 +37,17 @@ from ...dsl.program import (
     Program,
     Reduce,
 )
-from ..rewrites.affine import Polynomial, affine, divided, from_polynomial, is_positive, normal, polynomial
+from ..rewrites.affine import (
+    Polynomial,
+    affine,
+    combination,
+    divided,
+    from_polynomial,
+    is_positive,
+    normal,
+    polynomial,
+    unturned,
+)
 from ..rewrites.conditions import Conditions, optional_leaves
 from ..rewrites.rewrite import border, guarded, push_read, pushed, spread
 from ..rewrites.simplify import Rewriter, rewrite_program
@@ -209,10 +219,10 @@ class _Solution:
             if axis == BATCH or higher is None:
                 continue
             kept = {o: c for o, c in found.coefficients.items() if o not in inner}
-            rest = apply("add", _combination(kept, steady), low(axis))
+            rest = apply("add", combination(kept, steady), low(axis))
             digits = normal(apply("sub", equation.right, rest))
             left = {o: from_polynomial(terms or {}) for o, terms in scaled.items()}
-            left = _combination(left, from_polynomial(higher))
+            left = combination(left, from_polynomial(higher))
             self.pending[target] = _Equation(left, apply("floordiv", digits, size(axis)))
             self.solve(axis, apply("add", low(axis), apply("mod", digits, size(axis))))
             return True
@@ -277,6 +287,7 @@ class _Solution:
     def circle(self, target: Axis) -> bool:
         match self.pending[target]:
             case _Equation(left=Map(op="mod", args=(u, n)), right=right) if self.divides(n):
+                u = unturned(u, n)
                 chosen = self.unit_axis(u, n)
             case _:
                 return False
@@ -371,13 +382,6 @@ class _Solution:
         inner = [each for each in guards if set(each.axes) & set(left)]
         summed = _sum(guarded(value, inner), left)
         return guarded(summed, (each for each in guards if each not in inner))
-
-
-def _combination(coefficients: dict[Axis, Form], rest: Form) -> Form:
-    result = rest
-    for axis, coefficient in coefficients.items():
-        result = apply("add", apply("mul", coefficient, Coordinate(axis)), result)
-    return normal(result)
 
 
 def _same(one: Form, other: Form) -> bool:

@@ -19,7 +19,7 @@ from dataclasses import replace
 
 from ...dsl.build import apply, low, make_axis, size
 from ...dsl.program import BATCH, At, Axis, Const, Coordinate, Form, Map, Piece, Place, Reduce
-from ..rewrites.affine import affine, is_positive, normal
+from ..rewrites.affine import affine, is_positive, normal, unturned
 from ..rewrites.rewrite import guarded
 
 Fold = Callable[[Form], Form]
@@ -49,7 +49,7 @@ def _circle(index: Form) -> tuple[Form, Form] | None:
     """u and n of u % n, n at least 1."""
     match index:
         case Map(op="mod", args=(u, count)) if not count.axes and is_positive(count):
-            return u, count
+            return unturned(u, count), count
         case _:
             return None
 
@@ -61,7 +61,7 @@ def _wave(index: Form) -> tuple[Form, Form] | None:
             op="minimum",
             args=(Map(op="mod", args=(u, period)) as wrapped, Map(op="sub", args=(whole, other))),
         ) if (whole, other) == (period, wrapped) and not period.axes and _at_least_one(period):
-            return u, period
+            return unturned(u, period), period
         case _:
             return None
 

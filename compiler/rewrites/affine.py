@@ -56,6 +56,14 @@ def affine(form: Form) -> Affine | None:
     )
 
 
+def combination(coefficients: Mapping[Axis, Form], rest: Form) -> Form:
+    """The index form of an affine reading, as `normal` spells it."""
+    result = rest
+    for axis, coefficient in coefficients.items():
+        result = apply("add", apply("mul", coefficient, Coordinate(axis)), result)
+    return normal(result)
+
+
 # --- polynomials
 
 
@@ -211,11 +219,39 @@ def _digit(form: Form) -> Form:
             terms, step = polynomial(number), polynomial(by)
         case _:
             return form
+    made = _rest(form, op, terms, step, by)
+    if made is form and op == "mod":
+        return _rest(form, op, _unturned(terms, by), step, by)
+    return made
+
+
+def _rest(form: Form, op: str, terms: Polynomial, step: Polynomial, by: Form) -> Form:
+    """The quotient or the remainder of the terms, where what is no multiple is seen to lie in 0 .. by; else the
+    form."""
     whole = {m: factor for m, factor in terms.items() if divided({m: factor}, step) is not None}
     rest = {m: factor for m, factor in terms.items() if m not in whole}
     left, lost = (rest, whole) if op == "mod" else (divided(whole, step) or {}, rest)
     kept = all(_is_plain(atom) for monomial in lost for atom in monomial)
-    return from_polynomial(left) if kept and whole and _less(rest, by) else form
+    return from_polynomial(left) if kept and _less(rest, by) else form
+
+
+def unturned(form: Form, by: Form) -> Form:
+    """An integer that leaves the same rest, of a positive number or size: (a % n + b) % n is (a + b) % n."""
+    return from_polynomial(_unturned(polynomial(form), by))
+
+
+def _unturned(terms: Polynomial, by: Form) -> Polynomial:
+    """Nothing that may be absent cancels."""
+    for monomial, factor in terms.items():
+        match monomial:
+            case (Map(op="mod", args=(number, divisor)),) if divisor == by:
+                inner = {m: each * factor for m, each in polynomial(number).items()}
+                made = _add({m: each for m, each in terms.items() if m != monomial}, inner)
+                if all(each or all(map(_is_plain, m)) for m, each in made.items()):
+                    return _unturned({m: each for m, each in made.items() if each}, by)
+            case _:
+                continue
+    return terms
 
 
 def _less(rest: Polynomial, by: Form) -> bool:
