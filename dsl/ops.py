@@ -73,6 +73,11 @@ def _part(kinds: tuple[Kind, ...]) -> Kind | str:
     return "takes numbers, not truth values" if "bool" in kinds else "real"
 
 
+def _of_parts(kinds: tuple[Kind, ...]) -> Kind | str:
+    kind = _ordered(kinds)
+    return "complex" if kind in ("int", "real") else kind
+
+
 def _to(kind: Kind) -> KindRule:
     return lambda kinds: "takes real numbers" if "complex" in kinds else kind
 
@@ -129,7 +134,7 @@ _ROWS = (
     Op("real", 1, _part),
     Op("imag", 1, _part),
     Op("conj", 1, _number),
-    Op("cplx", 2, lambda kinds: "takes real numbers" if join(*kinds) == "complex" else "complex"),
+    Op("cplx", 2, _of_parts),
     Op("to_int", 1, _to("int")),
     Op("to_real", 1, _to("real")),
     Op("precise", 1, _number),

@@ -13,12 +13,29 @@ from dataclasses import MISSING, Field, fields
 from typing import Any, get_args
 
 from plait.dsl.ops import OPS, ORDER, REDUCTIONS, Kind, join, kind_of, reduce_kind
-from plait.dsl.program import BATCH, Declaration, Form, How, Leaf, Map, Program, Reduce, Role
+from plait.dsl.program import (
+    BATCH,
+    At,
+    Declaration,
+    Form,
+    How,
+    Leaf,
+    Map,
+    Otherwise,
+    Place,
+    Program,
+    Reduce,
+    Role,
+    When,
+)
 from plait.dsl.show import show
 from plait.dsl.words import CALLS, RESERVED
 
 SHAPES = ("one axis", "several axes", "a union", "...")
 """What a reduction may run over."""
+
+PARTIAL = (When, Otherwise, At, Place)
+"""Forms that take values of every kind, but for sums of truth values."""
 
 COSMETIC = ("span", "doc")
 """Parts of a program, and of the declaration of a tensor, that mean nothing."""
@@ -33,6 +50,7 @@ def everything() -> set[str]:
     words |= {f"{op} of {kind} over {shape}" for op, kind in folds for shape in SHAPES}
     words |= {f"axis by {how}" for how in get_args(How)}
     words |= {f"{kind} {role}" for role in get_args(Role) for kind in ORDER}
+    words |= {f"{kind} {each.__name__}" for each in PARTIAL for kind in ORDER} - {"bool Place"}
     words |= {"index input", *(f"`{word}`" for word in CALLS | RESERVED)}
     words |= {f"{each.name} of a tensor" for each in parts(Declaration)}
     return words | {f"{each.name} of a program" for each in parts(Program)}
@@ -59,6 +77,8 @@ def seen(program: Program) -> set[str]:
                 words |= {f"{op} of {join(*kinds)} over {shape}" for shape in shapes(form)}
             case Leaf(role=role, declared=kind, ranges_over=axis):
                 words.add(f"{kind} {role}" if axis is None else "index input")
+            case When() | Otherwise() | At() | Place():
+                words.add(f"{form.kind} {type(form).__name__}")
             case _:
                 pass
     known = CALLS | RESERVED

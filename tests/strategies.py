@@ -295,7 +295,7 @@ def assembled(writer: Writer, values: list[Form]) -> Program:
         inputs=tables["input"],
         outputs=tuple(
             Output(
-                "radius" if number and "radius" in written else f"o{number}",
+                "radius" if number == len(values) - 1 and "radius" in written else f"o{number}",
                 value,
                 writer.packed(writer.shuffled(value.axes), inputs=False),
             )

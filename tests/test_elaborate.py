@@ -189,6 +189,7 @@ NOT_COMPUTED = "`jvp` asks for the derivative along a value that the result is n
         ("o = x[h: 1, h: 2]", AmbiguousSubscript, "axis `h` is replaced twice"),
         ("o = x[h + 1: 2]", KindMismatch, "a name stands before `:`, and this is an expression"),
         ("o = x[h: 1.5]", KindMismatch, "the index for axis `h` is real, not int"),
+        ("o = real(cplx(x > 0, x))", KindMismatch, "`cplx` takes numbers, not truth values, and found bool and real"),
         ("o = y[h: 1]", UnknownAxis, "axis `h` is read, but the value has no such axis"),
         ("o = place(h: 2)", UnknownArgument, "`place` needs a value first"),
         ("o = fft[h -> h, b](x)", UnknownArgument, "`fft` is written otherwise"),

@@ -18,8 +18,12 @@ def bodies(
 ) -> tuple[Form, Axes] | None:
     """A value over `axes` and further ones that are to be reduced; a tensor as it is `given`, or any."""
     batch = (BATCH,) if shape == "..." and BATCH in writer.signature and BATCH not in axes else ()
-    bound = writer.bound_axis(axes) if not batch or writer.chance(50) else None
-    if bound is None and not batch:
+    free = [axis for axis in writer.signature if axis not in axes and axis != BATCH]
+    if given and free:  # the index along an axis that has a name, of a tensor over it and the batch
+        bound = writer.pick(free)
+    else:
+        bound = writer.bound_axis(axes) if not batch or writer.chance(50) else None
+    if bound is None and not batch or given and bound == BATCH:
         return None
     reduced = tuple(dict.fromkeys((*batch, *(() if bound is None else (bound,)))))
     if shape == "several axes" or (shape != "one axis" and writer.chance(20)):
@@ -40,6 +44,8 @@ def folded(op: str, kind: Kind, shape: str, writer: Writer, depth: int, axes: Ax
     if shape == "..." and BATCH in axes:
         axes = tuple(axis for axis in axes if axis != BATCH)
     given = op == "argmax"
+    if given and shape == "...":
+        axes = axes[1:]
     kinds: list[Kind] = [kind]
     if shape == "a union":
         kinds.append(writer.pick([kind, kind, "int"]) if kind in ("real", "complex") else kind)
@@ -56,7 +62,7 @@ def folded(op: str, kind: Kind, shape: str, writer: Writer, depth: int, axes: Ax
 def component(writer: Writer, pieces: Sequence[tuple[Form, Axes]]) -> int:
     """The place of an axis, among those of all pieces, that an argmax may answer for: one with a name."""
     listed = [axis for _, axes in pieces for axis in axes]
-    return writer.pick([place for place, axis in enumerate(listed) if axis != BATCH] or [0])
+    return writer.pick([place for place, axis in enumerate(listed) if axis != BATCH])
 
 
 def takes(op: str, kind: Kind) -> Kind | None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 from plait.dsl import build, build_special
-from plait.dsl.ops import Kind
+from plait.dsl.ops import ORDER, Kind
 from plait.dsl.program import BATCH, Axis, Const, Coordinate, Form
 from writer import MOST_ENTRIES, Axes, Rule, Writer, add, mul, sub
 
@@ -75,15 +75,15 @@ def index(writer: Writer, axis: Axis, depth: int, axes: Axes) -> Form:
     return writer.pick(list(INDICES.values()))(writer, axis, depth, axes)
 
 
-def read(writer: Writer, depth: int, axes: Axes, way: Index = index) -> Form:
+def read(writer: Writer, depth: int, axes: Axes, way: Index = index, kind: Kind = "real") -> Form:
     """A value over any axes, read so that only `axes` are left; the first axis is read in the given way."""
     wide = tuple(dict.fromkeys((*axes, *writer.signature)))
-    value = writer.real(depth, wide if writer.entries(wide) <= MOST_ENTRIES else axes)
+    value = writer.form(kind, depth, wide if writer.entries(wide) <= MOST_ENTRIES else axes)
     if BATCH in value.axes and BATCH not in axes:
-        value = build.reduce("sum", [(value, (BATCH,))])
+        value = build.reduce("any" if kind == "bool" else "sum", [(value, (BATCH,))])
     named = [axis for axis in axes if axis != BATCH]
     if not named and way is not index:
-        return build.at(*_along_fresh(writer, depth, way))
+        return build.at(*_along_fresh(writer, depth, way, kind))
     if way is not index and not any(axis in value.axes for axis in named):
         value = writer.over(value, writer.pick(named))
     outside = [axis for axis in value.axes if axis not in axes]
@@ -95,24 +95,29 @@ def read(writer: Writer, depth: int, axes: Axes, way: Index = index) -> Form:
     return build.at(value, made)
 
 
-def _along_fresh(writer: Writer, depth: int, way: Index) -> tuple[Form, dict[Axis, Form]]:
+def _along_fresh(writer: Writer, depth: int, way: Index, kind: Kind) -> tuple[Form, dict[Axis, Form]]:
     """A value along an axis of its own, and an index of it."""
     along = build.make_axis(writer.name("n"), Const(0), Const(3), "axis")
-    return writer.over(writer.real(depth, (along,)), along), {along: way(writer, along, depth, ())}
+    return writer.over(writer.form(kind, depth, (along,)), along), {along: way(writer, along, depth, ())}
 
 
 def placed(writer: Writer, depth: int, axes: Axes) -> Form:
-    """Entries added up where an index says."""
+    """Entries added up where an index says, as a real."""
+    return as_real(writer, place(writer.pick(ADDED), writer, depth, axes))
+
+
+def place(kind: Kind, writer: Writer, depth: int, axes: Axes) -> Form:
+    """Entries of a kind, added up where an index says."""
     targets = [axis for axis in axes if axis != BATCH and axis in writer.signature]
     if not targets:
-        return writer.real(depth, axes)
+        return writer.form(kind, depth, axes)
     target = writer.pick(targets)
     bound = writer.bound_axis(axes)
     source = axes if bound is None or bound == BATCH else (*axes, bound)
-    value = writer.form(writer.pick(ADDED), depth, source)
+    value = writer.form(kind, depth, source)
     at = index(writer, target, depth, tuple(axis for axis in source if axis != BATCH))
     keep = tuple(axis for axis in value.axes if axis in axes and axis != target)
-    return as_real(writer, build.place(value, {target: at}, keep))
+    return build.place(value, {target: at}, keep)
 
 
 def as_real(writer: Writer, form: Form) -> Form:
@@ -134,4 +139,8 @@ def joined(writer: Writer, depth: int, axes: Axes) -> Form:
     return build.at(whole, {along: index(writer, along, depth, axes)})
 
 
-READS: dict[str, Rule] = {f"read, {name}": partial(read, way=way) for name, way in INDICES.items()}
+READS: dict[str, Rule] = {
+    **{f"read, {name}": partial(read, way=way) for name, way in INDICES.items()},
+    **{f"read of {kind}": partial(read, way=shifted, kind=kind) for kind in ORDER},
+    **{f"place of {kind}": partial(place, kind) for kind in ORDER if kind != "bool"},
+}

@@ -106,6 +106,5 @@ ROOTS: dict[str, Rule] = {
     "mean": averaged,
     "softmax": attended,
     "cat": joined,
-    "place": placed,
 }
 """What a program may be a case of, by name."""
