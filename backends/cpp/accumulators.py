@@ -1,8 +1,9 @@
-"""Sums of a stream whose lanes are its own: the lanes stay apart from chunk to chunk and come together at the end.
+"""Sums of a stream, by blocks: a sum of reals has two accumulators a lane.
 
-A sum of reals has two accumulators a lane. The first one takes about TOGETHER entries and goes into the second, so that
-an entry goes through TOGETHER + n / TOGETHER additions, not through n (blocked summation: N. J. Higham, Accuracy and
-Stability of Numerical Algorithms, 2002, section 4.2).
+The first one takes the entries of some chunks and goes into the second, so that an entry goes through
+chunk + BLOCK + n / chunk / BLOCK additions, not through n (blocked summation: N. J. Higham, Accuracy and Stability of
+Numerical Algorithms, 2002, section 4.2). Where the lanes are the stream's own, they stay apart from chunk to chunk and
+come together at the end, for other folds too. Where they are the grid's, the first accumulator is the carry itself.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ from .ops import FOLDS, IDENTITY, LANE_IDENTITY
 
 TOGETHER = 64
 """Entries that the first accumulator of a lane takes, where they come one by one."""
+
+BLOCK = 64
+"""Chunks that a carry in the lanes takes before the second accumulator takes it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +56,14 @@ class Accumulators(Folds):
         self.joined |= {str(each.carry.next) for each in found if each.carry.next != each.fold.name}
         for each in found:
             self._declare(each)
+        for carry in self._in_blocks(stream):
+            self.out.add(f"long {mangle(carry.name)}_b = 0;")
         yield
         for each in found:
             self._bring_together(each)
+        for carry in self._in_blocks(stream):
+            with self.out.braces(f"if ({mangle(carry.name)}_b >= {BLOCK})"):
+                self._each_vector_of(carry, "{h} + {t}", None)
         self.accumulated, self.joined = before
 
     def take_up(self, stream: Stream) -> None:
@@ -66,6 +75,12 @@ class Accumulators(Folds):
                 with self.out.braces(f"if (++{each.name}_n == {each.steps})"):
                     self.out.add(f"{each.name}_n = 0;")
                     self._add_up(each)
+        for carry in self._in_blocks(stream):
+            with self.out.braces(f"if (++{mangle(carry.name)}_b % {BLOCK} == 0)"):
+                with self.out.braces(f"if ({mangle(carry.name)}_b == {BLOCK})"):
+                    self._each_vector_of(carry, "all(0)", "{h}")
+                with self.out.braces("else"):
+                    self._each_vector_of(carry, "all(0)", "{t} + {h}")
 
     # --- which
 
@@ -90,12 +105,10 @@ class Accumulators(Folds):
         fold = self._joined(carry, made)
         if fold is None or not any(each is fold for each in stream.body) or not self.horizontal(fold):
             return None
-        inside = [each for each in layout.users.get(carry.name, []) if self._within(each, stream)]
-        apart = inside == [made] and all(each.next != carry.name for each in stream.carries)
         shapes = [layout.shapes[name] for name in (fold.name, carry.name)]
         fits = shapes[0] == shapes[1] and not shapes[0].lanes
         laned = any(layout.shape(item).lanes for item in layout.reads(fold))
-        return fold if apart and fits and laned and layout.users.get(str(carry.next)) == [stream] else None
+        return fold if fits and laned and self._apart(stream, carry, made) else None
 
     def _joined(self, carry: Carry, made: Statement | Carry | None) -> Fold | Dot | None:
         """The fold that alone makes, together with a carry, what is carried next."""
@@ -119,7 +132,47 @@ class Accumulators(Folds):
         over = [axis for axes in read for axis in axes if axis in fold.over]
         return self.layout.shape_of(tuple(dict.fromkeys(over)), "real").rows
 
+    def _in_blocks(self, stream: Stream) -> Iterator[Carry]:
+        """The carries in lanes of the grid that sums of chunks are added to, and that nothing else reads before the
+        stream ends."""
+        for carry in stream.carries:
+            made, shape = self.layout.definitions.get(str(carry.next)), self.layout.shapes[carry.name]
+            fits = shape.lanes and shape.kind == "real" and self._adds(carry, made)
+            if fits and not self._short(stream) and self._apart(stream, carry, made):
+                yield carry
+
+    def _short(self, stream: Stream) -> bool:
+        """Whether a stream is known to have fewer chunks than a block."""
+        chunks = 1
+        for axis in stream.axes:
+            if not isinstance(axis.low, int) or not isinstance(axis.stop, int):
+                return False
+            chunks *= -(-(axis.stop - axis.low) // axis.step)
+        return chunks < BLOCK
+
+    def _apart(self, stream: Stream, carry: Carry, made: Statement | Carry | None) -> bool:
+        """Whether a carry is read by `made` alone, and that by nothing before the stream ends."""
+        inside = [each for each in self.layout.users.get(carry.name, []) if self._within(each, stream)]
+        steady = inside == [made] and all(each.next != carry.name for each in stream.carries)
+        return steady and self.layout.users.get(str(carry.next)) == [stream]
+
+    def _adds(self, carry: Carry, made: Statement | Carry | None) -> bool:
+        fold = self._joined(carry, made)
+        return isinstance(fold, Dot) or (isinstance(fold, Fold) and fold.op == "sum")
+
     # --- how
+
+    def _each_vector_of(self, carry: Carry, own: str, second: str | None) -> None:
+        """New values of a carry and its second accumulator, of the old ones `h` and `t`."""
+        shape, slot = self.layout.shapes[carry.name], self.slots[carry.name]
+        name = f"{mangle(carry.name)}_t"
+        size = self.layout.size(shape.rows)
+        blocks = self.tile(name, size) if shape.rows else self.array(name, "vec", 1, "VECTORS")
+        with self.out.braces("for (int vi = 0; vi < VECTORS; vi++)"), self.loops(shape.rows):
+            h, t = self.kept(slot, shape), self.kept(blocks, shape)
+            if second is not None:
+                self.keep(blocks, shape, second.format(h=h, t=t))
+            self.keep(slot, shape, own.format(h=h, t=t))
 
     def _declare(self, each: Accumulator) -> None:
         held, size = VECTORS[each.kind], self.layout.size(each.rows)
