@@ -17,7 +17,7 @@ from plait.compiler.meaning.interpret import interpret
 from plait.compiler.report.notes import schedule
 from plait.compiler.rewrites.affine import normal
 from plait.dsl.build import apply
-from plait.dsl.program import Axis, Const, Coordinate, Map, Program
+from plait.dsl.program import Axis, Const, Coordinate, Map, Program, Size
 from tiled import kernels, meant, numbers_of, read
 
 ALONG = """
@@ -46,6 +46,12 @@ mixer f(q[t, d], k[t, d], v[t, d]) -> o[t, d]:
   like s: t
   a = sum[d](q * k[t: s])
   o = sum[s](softmax[s | (s <= t) & ((t - s) % 4 == {rest})](a) * v[t: s]) otherwise 0
+"""
+SIZED = """
+mixer f(q[t, d], k[t, d], v[t, d], steps[g]) -> o[t, d]:
+  near i: 1
+  s = sum[d](q * k[t: t + size(g)*i])
+  o = sum[i](softmax[i](s) * v[t: t + size(g)*i]) otherwise 0
 """
 
 
@@ -103,22 +109,28 @@ def test_a_predicate_of_residues(size: int, rest: int) -> None:
     assert " == " not in str(forward).partition("stream")[0] and any(streams(forward))
 
 
-def printed(backend: BackendName) -> tuple[torch.Tensor, torch.Tensor]:
+def printed(backend: BackendName, text: str) -> tuple[torch.Tensor, torch.Tensor]:
     """What a backend computes, and what is right."""
-    program, generator = read(PLANE), torch.Generator().manual_seed(5)
-    shapes = dict.fromkeys("qkv", (9, 7, 3)) | {"table": (3, 3)}
-    tensors = {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}
+    program, generator = read(text), torch.Generator().manual_seed(5)
+    side = (9, 7) if text == PLANE else (17,)
+    shapes = dict.fromkeys("qkv", (*side, 3)) | {"table": (3, 3), "steps": (5,)}
+    tensors = {
+        each.leaf.name: torch.randn(shapes[each.leaf.name], generator=generator)
+        for each in program.declarations
+    }
     found = Compiled(program, backend=backend, on_unfused="quiet").run(tensors)["o"]
     return found, interpret(program, {name: each.double() for name, each in tensors.items()})["o"]
 
 
-def test_printed_in_cpp() -> None:
-    """Classes of other lengths, and tiles without a query."""
-    nearly(*printed("cpp"))
+@pytest.mark.parametrize("text", [PLANE, SIZED], ids=["numbers", "a size"])
+def test_printed_in_cpp(text: str) -> None:
+    """Classes of other lengths, tiles without a query; queries of a class as many apart as the call says."""
+    nearly(*printed("cpp", text))
 
 
-def test_printed_in_triton(triton: Interpreting) -> None:
-    nearly(*triton.call(printed, "triton"))
+@pytest.mark.parametrize("text", [PLANE, SIZED], ids=["numbers", "a size"])
+def test_printed_in_triton(text: str, triton: Interpreting) -> None:
+    nearly(*triton.call(printed, "triton", text))
 
 
 def test_quotients_and_remainders() -> None:
@@ -132,6 +144,9 @@ def test_quotients_and_remainders() -> None:
     assert normal(apply("floordiv", more, two)) == Map("floordiv", (normal(more), two))
     whole = apply("add", apply("mul", two, apply("floordiv", h, two)), apply("mod", h, two))
     assert normal(whole) == h
+    i, round_ = Coordinate(Axis("i")), Size(h.axis)
+    back = apply("mod", apply("sub", h, i), round_)
+    assert normal(apply("mod", apply("add", back, i), round_)) == h
 
 
 def test_what_is_said_of_it() -> None:

@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager, nullcontext
 
 from ...compiler.kernels.kernel import Load, Operand, Store
 from .emit import mangle, widen
-from .indices import Range, range_of, steps_of
+from .indices import Range, is_straight, range_of, steps_of
 from .scope import Scope
 
 Rows = tuple[str, ...]
@@ -188,6 +188,8 @@ class Fills(Scope):
         """Write an array over `rows` and lanes to where a store says, in the lanes that exist."""
         around = self.wide_lanes
         run = around[-1]
+        if not all(is_straight(self.layout, item, run) for item in store.index):
+            return self._drain_each(store, array, rows)
         across = self._across(store.index, (), run, rows)
         places = {run: self.first(run)} | ({across: self.first(across)} if across else {})
         outer = tuple(axis for axis in rows if axis != across)
@@ -197,11 +199,29 @@ class Fills(Scope):
             source = self._place(array, distances, outer, around[:-1])
             to = self.origin(store.buffer, store.index, places)
             row = distances[across] if across else 0
-            by = [self._stride(store.buffer, store.index, axis) for axis in (across, run)]
+            by = (
+                self._stride(store.buffer, store.index, across),
+                self._run_stride(store.buffer, store.index, run, places),
+            )
             count = f"{mangle(run)}_last - {mangle(run)}_first + 1"
             counts = f"{self.count(across) if across else 1}, {count}"
             guard = f"if ({' && '.join(tests)}) " if tests else ""
             self.out.add(f"{guard}drain({source}, {row}, {to}, {by[0]}, {by[1]}, {counts});")
+
+    def _run_stride(self, buffer: str, index: Sequence[Operand], run: str, places: Mapping[str, str]) -> str:
+        """How far apart two neighbours of a run lie, whose index is straight along it."""
+        if self.strides(buffer, index, (run,)) is not None:
+            return self._stride(buffer, index, run)
+        after = self.origin(buffer, index, {**places, run: f"({places[run]} + 1)"})
+        return f"{after} - ({self.origin(buffer, index, places)})"
+
+    def _drain_each(self, store: Store, array: str, rows: Rows) -> None:
+        """The general way: entry by entry."""
+        around, places = self.wide_lanes, dict[str, str]()
+        with self._around(rows, around, places):
+            source = self._place(array, self._distances(rows, around), rows, around)
+            tests = " && ".join(f"{places[axis]} <= {mangle(axis)}_last" for axis in around)
+            self.out.add(f"if ({tests}) *({self.origin(store.buffer, store.index, places)}) = *({source});")
 
     # --- vectors in place
 

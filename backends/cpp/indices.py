@@ -29,6 +29,21 @@ def steps_of(layout: Layout, operand: Operand, axes: Sequence[str]) -> Steps | N
             return None
 
 
+def is_straight(layout: Layout, operand: Operand, axis: str) -> bool:
+    """Whether an integer grows by the same number for every step along an axis: a number of the call, perhaps
+    (`n * t`), where `steps_of` gives None."""
+    if not isinstance(operand, str) or not layout.lies_on(operand, (axis,)) or operand == axis:
+        return True
+    match layout.definitions.get(operand):
+        case Let(op="add" | "sub" | "neg", args=args):
+            return all(is_straight(layout, arg, axis) for arg in args)
+        case Let(op="mul", args=(a, b)):
+            steady = any(not isinstance(arg, str) or not layout.lies_on(arg, (axis,)) for arg in (a, b))
+            return steady and is_straight(layout, a, axis) and is_straight(layout, b, axis)
+        case _:
+            return False
+
+
 def _added(a: Steps | None, b: Steps | None, factor: int) -> Steps | None:
     if a is None or b is None:
         return None
