@@ -13,7 +13,7 @@ from agreement import agree
 from kernel_meaning import run
 from plait.backends.compiled import Compiled
 from plait.compiler.kernels.check_kernel import check_kernel
-from plait.compiler.kernels.flat import flattened
+from plait.compiler.kernels.flat import Flat, flattened, in_one_run
 from plait.compiler.kernels.kernel import Kernel
 from plait.dsl.program import Program
 from plait.dsl.sizes import bind_sizes
@@ -24,10 +24,14 @@ NORM = """mixer norm(x[b, c=3, h, w], g[c]) -> y[b, c, h, w]:
   y = d / sqrt(mean[c, h, w](d * d) + 1e-5) * g
 """
 
+OF_A_MODULE = NORM.replace("c=3, h, w], g[c]", "c, h, w]").replace(":\n", ":\n  param g[c]\n", 1)
+"""Its channels are compiled in, and resident."""
+
 BLOCKS = {
     "pointwise": "mixer f(x[b, c, h, w], g[c]) -> y[b, c, h, w]:\n  y = exp(x) * g + x\n",
     "gated": "mixer f(x[b, c, h, w], m[b, h, w]: bool) -> y[b, c, h, w]:\n  y = select(m, x, -x)\n",
     "joint norm": NORM,
+    "joint norm of a module": OF_A_MODULE,
     "means": "mixer f(x[b, c, h, w]) -> y[b, c]:\n  y = mean[h, w](x)\n",
     "most of what is seen": "mixer f(x[b, c, h, w]) -> y[b, c]:\n  y = max[h, w | x > 0](x) otherwise 7\n",
     "norm of a token": "mixer f(x[b, c=5, h, w]) -> y[b, c, h, w]:\n  y = x / sqrt(mean[c](x * x) + 1e-6)\n",
@@ -66,14 +70,28 @@ def kernels_of(made: Program, sizes: dict[str, int]) -> list[Kernel]:
 def run_flat(kernel: Kernel, tensors: Sequence[Tensor], sizes: Sequence[int]) -> list[Tensor]:
     """What a kernel makes of tensors, by its flat form where it has one."""
     flat = flattened(kernel)
-    if flat is None:
-        return run(kernel, tensors, sizes)
+    return run(kernel, tensors, sizes) if flat is None else run_as(flat, ("h_w",), kernel, tensors, sizes)
+
+
+def run_as_one(kernel: Kernel, tensors: Sequence[Tensor], sizes: Sequence[int]) -> list[Tensor]:
+    """The same by the form in which the channels are in the lanes too."""
+    flat = flattened(kernel)
+    one = None if flat is None else in_one_run(flat)
+    return (
+        run_flat(kernel, tensors, sizes) if one is None else run_as(one, ("c_h_w",), kernel, tensors, sizes)
+    )
+
+
+def run_as(
+    flat: Flat, lanes: tuple[str, ...], kernel: Kernel, tensors: Sequence[Tensor], sizes: Sequence[int]
+) -> list[Tensor]:
     check_kernel(flat.kernel)
-    assert flat.kernel.lanes == ("h_w",)
+    assert flat.kernel.lanes == lanes
     known = dict(zip(kernel.sizes, sizes, strict=True))
     count = prod(known[each] if isinstance(each, str) else int(each) for each in flat.sizes)
+    last = len(flat.sizes) - 1
     joined = [
-        x.flatten(flat.dims[buffer.name], flat.dims[buffer.name] + 1) if buffer.name in flat.dims else x
+        x.flatten(flat.dims[buffer.name], flat.dims[buffer.name] + last) if buffer.name in flat.dims else x
         for buffer, x in zip(kernel.buffers, tensors, strict=True)
     ]
     outs = [x for buffer, x in zip(kernel.buffers, tensors, strict=True) if buffer.role == "out"]
@@ -88,6 +106,17 @@ def test_flat_lanes_mean_the_same(name: str, h: int, w: int, monkeypatch: pytest
     made, sizes = read(BLOCKS[name]), {"b": 2, "h": h, "w": w}
     assert any(flattened(kernel) for kernel in kernels_of(made, sizes))
     monkeypatch.setattr("tiled.run", run_flat)
+    tensors = drawn(made, sizes)
+    agree({key: x for key, x in meant(made, tensors).items() if key == "y"}, made, tensors, torch.float64)
+
+
+@pytest.mark.parametrize(("h", "w"), [(3, 5), (7, 1)])
+def test_a_resident_axis_in_the_lanes_means_the_same(h: int, w: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The statistics of a joint norm; what is made of the gain of a channel is no such stream."""
+    made, sizes = read(OF_A_MODULE), {"b": 2, "h": h, "w": w}
+    flats = [flattened(kernel) for kernel in kernels_of(made, sizes)]
+    assert [each is not None and in_one_run(each) is not None for each in flats] == [True, True, False]
+    monkeypatch.setattr("tiled.run", run_as_one)
     tensors = drawn(made, sizes)
     agree({key: x for key, x in meant(made, tensors).items() if key == "y"}, made, tensors, torch.float64)
 
@@ -107,6 +136,11 @@ def longer_rows(x: Tensor) -> Tensor:
     return around[..., : x.shape[-1]].copy_(x)
 
 
+def longer_channels(x: Tensor) -> Tensor:
+    """The rows of a channel lie behind one another, the channels do not."""
+    return longer_rows(x.flatten(-2)).unflatten(-1, x.shape[-2:]) if x.dim() > 2 else x
+
+
 def channels_last(x: Tensor) -> Tensor:
     return x.movedim(1, -1).contiguous().movedim(-1, 1)
 
@@ -120,8 +154,8 @@ def apart(x: Tensor) -> Tensor:
     return around[..., 1].copy_(x)
 
 
-@pytest.mark.parametrize("layout", [dense, longer_rows, channels_last, turned, apart])
-@pytest.mark.parametrize("name", ["pointwise", "joint norm", "means"])
+@pytest.mark.parametrize("layout", [dense, longer_rows, longer_channels, channels_last, turned, apart])
+@pytest.mark.parametrize("name", ["pointwise", "joint norm", "joint norm of a module", "means"])
 def test_the_call_takes_the_kernel_that_fits_the_strides(
     name: str, layout: Callable[[Tensor], Tensor]
 ) -> None:

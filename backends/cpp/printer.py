@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ...compiler.kernels.flat import Flat, flattened
+from ...compiler.kernels.flat import Flat, flattened, in_one_run
 from ...compiler.kernels.kernel import Buffer, Dot, Grid, Kernel, Let, Operand, Stream, StreamAxis, every
 from ...compiler.kernels.phases import Phased, kernels_of
 from ...compiler.meaning.partial import NO_INTEGER
@@ -81,18 +81,24 @@ class Printer(Scalars):
         return "\n".join([*lines, ""])
 
     def work(self) -> str:
-        """What a thread does, in the kernel's own namespace: with two lane axes as one where all tensors hold them
-        so."""
+        """What a thread does, in the kernel's own namespace: with two lane axes as one, and a resident one with them,
+        where all tensors hold them so."""
         name, flat = mangle(self.kernel.name), flattened(self.kernel)
         if flat is None:
             return self._work(f"of_{name}")
+        run = in_one_run(flat)
+        flats = {f"flat_of_{name}": flat} if run is None else {f"run_of_{name}": run, f"flat_of_{name}": flat}
+        tests = [f"if ({self._lies_flat(each)}) {own}::work(given); else" for own, each in flats.items()]
         lines = [
             self._work(f"rows_of_{name}"),
-            Printer(flat.kernel, self.target, replace(self.place, flat=flat))._work(f"flat_of_{name}"),
+            *(
+                Printer(each.kernel, self.target, replace(self.place, flat=each))._work(own)
+                for own, each in flats.items()
+            ),
             f"namespace of_{name} {{",
             "static void work(void *given) {",
             "  const long *numbers = ((job *)given)->numbers;",
-            f"  if ({self._lies_flat(flat)}) flat_of_{name}::work(given); else rows_of_{name}::work(given);",
+            f"  {' '.join(tests)} rows_of_{name}::work(given);",
             "}",
             "}",
         ]
@@ -127,8 +133,9 @@ class Printer(Scalars):
             source = f"({held} *)shared->buffers[{self.place.buffers + i}]"
             lines.append(f"  {held} *__restrict {mangle(buffer.name)} = {source};")
             joined = buffer.rank if flat is None else flat.dims.get(buffer.name, buffer.rank)
+            gone = 0 if flat is None else len(flat.sizes) - 1
             for dim in range(buffer.rank):
-                stride = self._given_stride(i, dim + (dim >= joined))
+                stride = self._given_stride(i, dim + gone * (dim >= joined))
                 lines.append(f"  const long {mangle(buffer.name)}_s{dim} = {stride};")
         return lines
 
@@ -148,17 +155,20 @@ class Printer(Scalars):
         at = self.place.strides
         if at is None:
             at = self.place.sizes + len(self.kernel.sizes) - (flat is not None)
-        at += sum(each.rank + (each.name in joined) for each in self.kernel.buffers[:buffer])
+        gone = 0 if flat is None else len(flat.sizes) - 1
+        at += sum(each.rank + gone * (each.name in joined) for each in self.kernel.buffers[:buffer])
         return f"numbers[{at + dim}]"
 
     def _lies_flat(self, flat: Flat) -> str:
-        """Whether the last of two lane axes begins where the row before ends, in every tensor."""
-        outer, inner = (self.given_size(each) for each in flat.sizes)
-        tests = [f"{outer} * {inner} <= MOST_FLAT"]
+        """Whether each of the axes that are one begins where the one before it ends, in every tensor."""
+        sizes = [self.given_size(each) for each in flat.sizes]
+        tests = [f"{' * '.join(sizes)} <= MOST_FLAT"]
         for i, buffer in enumerate(self.kernel.buffers):
             if buffer.name in flat.dims:
-                dim = flat.dims[buffer.name]
-                tests.append(f"{self._given_stride(i, dim)} == {inner} * {self._given_stride(i, dim + 1)}")
+                for dim, inner in enumerate(sizes[1:], flat.dims[buffer.name]):
+                    tests.append(
+                        f"{self._given_stride(i, dim)} == {inner} * {self._given_stride(i, dim + 1)}"
+                    )
         return " && ".join(tests)
 
     def _held(self, buffer: Buffer) -> str:

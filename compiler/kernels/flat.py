@@ -2,13 +2,16 @@
 
 Lanes along an image are short runs of several of its rows, and a run that ends with a row leaves lanes empty. Where all
 tensors hold the rows one behind the other, entry (h, w) is entry h * W + w of one axis, and the same statements over
-that axis need no row: tiles are whole but for the last one. Which kernel runs is decided at the call, by strides.
+that axis need no row: tiles are whole but for the last one. Where a stream takes a resident axis together with its
+lanes (the channels of a joint norm), that axis can lie in the same run, which then is read from its start to its end.
+Which kernel runs is decided at the call, by strides.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from math import prod
 
 from .kernel import (
     Buffer,
@@ -34,12 +37,12 @@ LONGER = 8
 
 @dataclass(frozen=True, slots=True)
 class Flat:
-    """`kernel` runs over `size`, its last size, which is the product of `sizes`, where in each buffer of `dims` the
-    stride of that dimension is the size of the next one times its stride; it has the next one's stride."""
+    """`kernel` runs over `size`, its last size, which is the product of `sizes`. In each buffer of `dims` so many
+    dimensions from that one on are one: the stride of each is the size of the next one times its stride."""
 
     kernel: Kernel
     size: str
-    sizes: tuple[Operand, Operand]
+    sizes: tuple[Operand, ...]
     dims: Mapping[str, int]
 
 
@@ -59,6 +62,20 @@ def flattened(kernel: Kernel) -> Flat | None:
         return None
     flat = Flattening(kernel, outer, inner, f"{outer}_{inner}")
     return flat.made(sizes) if found[0].name == outer and flat.fits() else None
+
+
+def in_one_run(flat: Flat) -> Flat | None:
+    """The flat kernel with its resident axis in the lanes too; None where a stream does not take both together."""
+    kernel, streams = flat.kernel, [each for each in flat.kernel.body if isinstance(each, Stream)]
+    if len(kernel.locals) != 1 or kernel.locals[0].low != 0:
+        return None
+    if [each.axes[-1].name for each in streams] != list(kernel.lanes):
+        return None
+    (local,), (inner,) = kernel.locals, kernel.lanes
+    run = Flattening(replace(kernel, sizes=kernel.sizes[:-1]), local.name, inner, f"{local.name}_{inner}")
+    if not run.fits() or {name: dim + 1 for name, dim in run.dims.items()} != dict(flat.dims):
+        return None
+    return run.made((local.size, *flat.sizes))
 
 
 def _lane_axes(kernel: Kernel) -> tuple[Grid | StreamAxis, ...]:
@@ -142,13 +159,14 @@ class Flattening:
 
     # --- the other kernel
 
-    def made(self, sizes: tuple[Operand, Operand]) -> Flat:
+    def made(self, sizes: tuple[Operand, ...]) -> Flat:
         kernel, size = self.kernel, f"{self.name}_size"
         flat = replace(
             kernel,
             sizes=(*kernel.sizes, size),
             buffers=tuple(self._buffer(each) for each in kernel.buffers),
             grid=tuple(self._grid(axis, size) for axis in kernel.grid if axis.name != self.inner),
+            locals=tuple(each for each in kernel.locals if each.name != self.outer),
             lanes=(self.name,),
             body=self._body(kernel.body, size),
         )
@@ -203,10 +221,9 @@ class Flattening:
                 return statement
 
     def _streamed(self, axes: tuple[StreamAxis, ...], size: str) -> tuple[StreamAxis, ...]:
-        if self.outer not in (axis.name for axis in axes):
-            return axes
-        *before, outer, inner = axes
-        return (*before, StreamAxis(self.name, 0, size, outer.step * inner.step))
+        own = [axis for axis in axes if axis.name in (self.outer, self.inner)]
+        before = tuple(axis for axis in axes if axis not in own)
+        return (*before, StreamAxis(self.name, 0, size, prod(axis.step for axis in own))) if own else axes
 
     def _index(self, statement: Load | Store) -> tuple[Operand, ...]:
         names = {self.outer: self.name}
