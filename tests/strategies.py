@@ -177,19 +177,19 @@ def examples(
     most: int = 5,
     filled: bool = True,
     first: Sequence[str] = tuple(ROOTS),
-    second: Sequence[str] = tuple(ROOTS),
+    second: Sequence[str] = (),
 ) -> Example:
-    """A well-typed program whose results are total, with tensors: cases of one of the `first` roots and of one of
-    the `second`. Sizes are at most `most`. Where the results are not `filled`, they may be absent somewhere."""
-    sizes = draw(
-        some_sizes(most, batch=any(all("..." in root for root in roots) for roots in (first, second)))
-    )
+    """A well-typed program whose results are total, with tensors: a case of one of the `first` roots, and of one of
+    the `second` if there are any. Sizes are at most `most`. Where the results are not `filled`, they may be absent
+    somewhere."""
+    batch = any(roots and all("..." in root for root in roots) for roots in (first, second))
+    sizes = draw(some_sizes(most, batch=batch))
     named = [axis for axis in sizes if axis != BATCH]
     fixed = draw(st.lists(st.sampled_from(named), unique=True, max_size=1))
     writer = Writer(draw, sizes, fixed, RULES)
     fill = total if filled else lambda _, form: form
-    one, other = (result(writer, writer.pick(roots), depth, fill) for roots in (first, second))
-    values = together(writer, one, other)
+    made = [result(writer, writer.pick(roots), depth, fill) for roots in (first, second) if roots]
+    values = together(writer, *made) if second else made
     values[0] = bound(writer, values)
     return draw(with_tensors(assembled(writer, values), sizes))
 
