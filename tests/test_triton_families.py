@@ -12,6 +12,9 @@ import plait
 from plait.backends.assemble import Assembler
 from plait.backends.precision import uniform
 from plait.backends.triton.aot import KernelReport, reports_for
+from plait.backends.triton.layout import Layout
+from plait.backends.triton.names import unique
+from plait.compiler.gradient.derive import gradient
 from plait.compiler.kernels.kernel import Kernel
 from plait.dsl.batch import expand_batch
 from plait.dsl.program import Axis
@@ -70,6 +73,49 @@ FAMILIES: Mapping[str, tuple[str, Mapping[str, Sequence[int]]]] = {
     "attention": (ATTENTION, {**dict.fromkeys("qkv", (8, 512, 64)), "bias": (512, 512)}),
     "pointwise": (POINTWISE, dict.fromkeys("xy", (4, 512, 768))),
 }
+ADDITIVE = """
+mixer additive(q[b, t, d], k[b, t, d], v[b, t, d]) -> o[b, t, d]:
+  like s: t
+  param a[d]
+  z = sum[d](a * tanh(q + k[t: s]))
+  o = sum[s](softmax[s](z) * v[t: s])
+"""
+SHAW = """
+mixer shaw(q[b, t, d], k[b, t, d], v[b, t, d]) -> o[b, t, d]:
+  like s: t
+  axis r: 5
+  param keys[r, d]
+  param values[r, d]
+  far = clamp(t - s, -2, 2) + 2
+  z = sum[d](q * (k[t: s] + keys[r: far]))
+  o = sum[s](softmax[s](z) * (v[t: s] + values[r: far]))
+"""
+TABLES = """
+mixer tables(q[b, h, w, d], k[b, h, w, d], v[b, h, w, d]) -> o[b, h, w, d]:
+  like y: h
+  like x: w
+  axis i: 2 * size(h) - 1
+  axis j: 2 * size(w) - 1
+  param rows[i, d]
+  param columns[j, d]
+  far = sum[d](q * rows[i: h - y + size(h) - 1]) + sum[d](q * columns[j: w - x + size(w) - 1])
+  o = sum[y, x](softmax[y, x](sum[d](q * k[h: y, w: x]) * size(d) ** -0.5 + far) * v[h: y, w: x])
+"""
+TALKING = """
+mixer talking(q[b, m, t, d], k[b, m, t, d], v[b, n, t, d]) -> o[b, n, t, d]:
+  like s: t
+  param mix[n, m]
+  z = sum[m](mix * sum[d](q * k[t: s]))
+  o = sum[s](softmax[s](z) * v[t: s])
+"""
+TOKENS, IMAGE = (8, 512, 64), (8, 32, 32, 64)
+SCORES: Mapping[str, tuple[str, Mapping[str, Sequence[int]]]] = {
+    "additive": (ADDITIVE, {**dict.fromkeys("qkv", TOKENS), "a": (64,)}),
+    "shaw": (SHAW, {**dict.fromkeys("qkv", TOKENS), "keys": (5, 64), "values": (5, 64)}),
+    "talking": (TALKING, {**dict.fromkeys("qkv", (2, 8, 512, 64)), "mix": (8, 8)}),
+    "tables": (TABLES, {**dict.fromkeys("qkv", IMAGE), "rows": (63, 64), "columns": (63, 64)}),
+}
+"""Scores that are more than one contraction."""
 WIDE = DEPTHWISE.replace("dw: 1", "dw: 3"), {"x": (4, 96, 64, 64), "weight": (96, 7, 7)}
 """Its 49 taps written out take 18 seconds to compile."""
 Key = tuple[str, str, torch.dtype]
@@ -161,3 +207,25 @@ def test_the_face_gives_the_same_report(compiled: Mapping[Key, list[KernelReport
     (report,) = plait.aot(plait.parse(text), "sm_90", shapes, torch.bfloat16)
     (known,) = compiled["linear", "sm_90", torch.bfloat16]
     assert report == known
+
+
+SPILLED = {("additive", torch.bfloat16): 96, ("tables", torch.float32): 512, ("tables", torch.bfloat16): 256}
+"""Bytes that leave the registers of some kernel of an attention whose scores are folded or read at indices."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("real", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("name", SCORES)
+def test_scores_fit(name: str, real: torch.dtype) -> None:
+    for report in reports_for([(kernel, "sm_90") for kernel in kernels(*SCORES[name], real)]):
+        assert report.spills <= SPILLED.get((name, real), 0), str(report)
+        assert report.shared_memory <= SHARED["sm_90"], str(report)
+
+
+def test_chunks_inside_chunks_are_shorter() -> None:
+    """The gradient of a clamped table sums heads inside sums over keys: blocks of both were larger than Triton's."""
+    reverse = gradient(plait.parse(SHAW.replace("[b, t, d]", "[b, m, t, d]")).program(), ("keys",))
+    shapes = {**SCORES["shaw"][1], **dict.fromkeys(("q", "k", "v", "cot.o"), (4, 8, 512, 64))}
+    for kernel in kernels(str(reverse), shapes, torch.float32):
+        layout = Layout(unique(kernel))
+        assert max(layout.places(dims) for dims in layout.values.values()) <= 2**18

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from ...compiler.kernels.kernel import Kernel, Load, Stream, every
+from ...compiler.kernels.kernel import Dot, Kernel, Load, Stream, every
 from .layout import Layout, Product
 from .names import unique
 
@@ -103,17 +103,31 @@ def default_options(kernel: Kernel, machine: Machine = "cuda", precision: Precis
 
 
 def _fits_residents(layout: Layout, warps: int, precision: Precision) -> bool:
-    """Whether what a thread holds of a stream with products, its carries and two blocks besides, is so
-    little that more programs on a multiprocessor are worth a limit."""
+    """Whether what a thread holds of a stream with products, the carries of it and of what streams inside it and two
+    blocks besides, or more where several are loaded, is so little that more programs on a multiprocessor are worth
+    a limit."""
     streams = [each for each in every(layout.kernel.body) if isinstance(each, Stream) and each.carries]
     short = all(_on_matrix_units(layout, product, precision) for product in layout.products.values())
     if warps < 4 or not layout.products or not short or not streams:
         return False
-    carried = max(
-        sum(layout.places(layout.values[carry.name]) for carry in stream.carries) for stream in streams
-    )
     largest = max(layout.places(dims) for dims in layout.values.values())
-    return carried + 2 * largest <= RESIDENT_WORDS * 32 * warps
+    held = max(_carried(layout, stream) + largest * _loaded(layout, stream) for stream in streams)
+    return held + largest <= RESIDENT_WORDS * 32 * warps
+
+
+def _carried(layout: Layout, stream: Stream) -> int:
+    """The numbers that a stream carries, with those of the largest inside it."""
+    inner = (_carried(layout, each) for each in stream.body if isinstance(each, Stream))
+    return sum(layout.places(layout.values[carry.name]) for carry in stream.carries) + max(inner, default=0)
+
+
+def _loaded(layout: Layout, stream: Stream) -> int:
+    """How many blocks over rows and columns of its products a chunk loads, and one at least."""
+    shapes = {
+        layout.values[each.name] for each in stream.body if isinstance(each, Dot) and len(each.axes) > 1
+    }
+    loads = (each.name for each in stream.body if isinstance(each, Load))
+    return max(1, sum(layout.values[name] in shapes for name in loads))
 
 
 def _on_matrix_units(layout: Layout, product: Product, precision: Precision) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from math import prod
 from typing import Generic, Protocol, TypeVar
 
 from ...dsl.program import Axis, Coordinate, Form, Map
@@ -43,6 +44,12 @@ class Roles(Protocol):
 
 
 Match = TypeVar("Match", bound=Roles)
+
+
+def widest(several: Iterable[tuple[Axis, ...]], known: Mapping[Axis, int]) -> int:
+    """The most entries that resident axes have together, in blocks whose axes have a power of two."""
+    sizes = (prod(1 << (known[axis] - 1).bit_length() for axis in axes) for axes in several)
+    return max(sizes, default=1)
 
 
 @dataclass(slots=True)

@@ -13,6 +13,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+MOST_CHANNELS, LEAST_SIDE = 256, 16
+"""Channels that a stream on a GPU keeps at its full tile, and the least queries and keys of its products."""
+
 
 @dataclass(frozen=True, slots=True)
 class StreamSchedule:
@@ -26,6 +29,14 @@ class StreamSchedule:
     def of_entries(self) -> StreamSchedule:
         """The numbers for entries that differ along the outputs too, so that a chunk has three axes."""
         return replace(self, lanes=min(self.lanes, 16), keys=16) if self.flat else replace(self, keys=1)
+
+    def of_channels(self, count: int) -> StreamSchedule:
+        """The numbers for so many channels or outputs: on a GPU, blocks of MOST_CHANNELS are as wide as fits into the
+        memory of a multiprocessor, and wider ones are shorter."""
+        if not self.flat or count <= MOST_CHANNELS:
+            return self
+        side = max(LEAST_SIDE, MOST_CHANNELS * 32 // count)
+        return replace(self, lanes=min(self.lanes, side), keys=min(self.keys, side))
 
 
 @dataclass(frozen=True, slots=True)

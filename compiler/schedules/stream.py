@@ -21,7 +21,7 @@ from ..fusion.plan import Stored
 from ..kernels.kernel import Carry, Let, Operand, RealType
 from ..kernels.kernel_builder import INF, Builder, Tile
 from ..kernels.written import Written
-from .key_stream import KeyStream
+from .key_stream import KeyStream, widest
 from .lower import Env, Lowering
 from .schedule import StreamSchedule
 
@@ -42,6 +42,9 @@ def stream_kernel(
     others = {form: each for form, each in stored.items() if form not in own}
     if any(each.entry is not None for each in match.domains):
         schedule = schedule.of_entries()
+    schedule = schedule.of_channels(
+        widest((match.outputs, *(each.channels for each in match.domains)), known)
+    )
     return Streaming(name, result, match, Lowering(Builder(real), known, others), schedule, also).write()
 
 

@@ -21,7 +21,7 @@ from ..fusion.sum_family import StreamedSum
 from ..kernels.kernel import Carry, Operand, RealType, StreamAxis
 from ..kernels.kernel_builder import INF, Builder, Tile
 from ..kernels.written import Written
-from .key_stream import KeyStream
+from .key_stream import KeyStream, widest
 from .lower import Env, Lowering
 from .reductions import CHUNKED
 from .schedule import StreamSchedule
@@ -45,6 +45,8 @@ def sum_kernel(
     together = (match, *also.values())
     whole = _needed(_united(together), together, others)
     schedule = schedule.of_entries() if any(each.wide for each in together) else schedule
+    wide = (each.channels for each in whole.inner)
+    schedule = schedule.of_channels(widest((*wide, *(each.outputs for each in together)), known))
     return StreamingSum(name, result, whole, lowering, schedule, tuple(also), together=together).write()
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import prod
 
 from ...dsl.ops import Kind
 from ...dsl.program import At, Axis, Coordinate, Form, Map, Otherwise, Piece, Reduce, children, walk
@@ -35,6 +36,8 @@ class TileLowering(Lowering):
     lanes: tuple[str, ...] = ()
     wide: set[str] = field(default_factory=set[str])
     """Grid and stream axes of more than one coordinate a tile."""
+    chunks: dict[str, int] = field(default_factory=dict[str, int])
+    """Coordinates of a chunk along each streamed axis."""
     blocks: dict[str, int] = field(default_factory=dict[str, int])
     """Axes that run from 0 in tiles of so many entries."""
     locals: list[Local] = field(default_factory=list[Local])
@@ -265,14 +268,14 @@ class TileLowering(Lowering):
             else:
                 names[axis] = self.coordinate(axis)
                 streams.append((axis, names[axis]))
-        steps = self._steps(streams, piece.value)
+        steps = self._steps(streams, piece.value, (*taken, *names.values()))
         made = tuple(
             self.stream_axis(axis, name, step) for (axis, name), step in zip(streams, steps, strict=True)
         )
         return names, made
 
-    def _steps(self, streams: list[tuple[Axis, str]], entry: Form) -> list[int]:
-        """The chunks of streamed axes, put in order: those that lie in the lanes, or a run of the last."""
+    def _steps(self, streams: list[tuple[Axis, str]], entry: Form, held: Sequence[str]) -> list[int]:
+        """The chunks of streamed axes, put in order: those that lie in the lanes, or a run of the last of entries `held`."""
         across = self.roles.across
         if any(axis in across for axis, _ in streams):  # not a count over nothing inside it
             streams.sort(key=lambda stream: list(across).index(stream[0]) if stream[0] in across else -1)
@@ -282,11 +285,20 @@ class TileLowering(Lowering):
         streams.sort(key=lambda stream: not self._short(stream[0]))
         steps = [1] * len(streams)
         if streams and not self._short(streams[-1][0]):
-            steps[-1] = self.schedule.chunk
+            steps[-1] = min(self.schedule.chunk, self._room(held))
             if self.schedule.halo and self._multiplies(entry, streams[-1][0]):
                 steps[-1] = max(self.schedule.chunk // 8, 1)
             self.wide.add(streams[-1][1])
+            self.chunks[streams[-1][1]] = steps[-1]
         return steps
+
+    def _room(self, held: Sequence[str]) -> int:
+        """How long a chunk may be of entries that have these axes: a chunk inside another one is shorter."""
+        if not self.schedule.block:
+            return self.schedule.chunk
+        sizes = {each.name: each.size for each in self.locals} | self.tiles | self.chunks
+        entries = prod(1 << (sizes.get(axis, 1) - 1).bit_length() for axis in dict.fromkeys(held))
+        return max(1, self.schedule.block * self.schedule.chunk // entries)
 
     def _multiplies(self, entry: Form, axis: Axis) -> bool:
         """Whether every entry along an axis has a product of its own, whose sides are read for it alone: short
