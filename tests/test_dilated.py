@@ -15,7 +15,7 @@ from plait.compiler.gradient.derive import gradient
 from plait.compiler.kernels.kernel import Kernel, Stream
 from plait.compiler.meaning.interpret import interpret
 from plait.compiler.report.notes import schedule
-from plait.compiler.rewrites.affine import normal
+from plait.compiler.rewrites.affine import normal, unturned
 from plait.dsl.build import apply
 from plait.dsl.program import Axis, Const, Coordinate, Map, Program, Size
 from tiled import kernels, meant, numbers_of, read
@@ -147,6 +147,10 @@ def test_quotients_and_remainders() -> None:
     i, round_ = Coordinate(Axis("i")), Size(h.axis)
     back = apply("mod", apply("sub", h, i), round_)
     assert normal(apply("mod", apply("add", back, i), round_)) == h
+    thrice = apply("add", apply("mul", Const(3), back), apply("mul", Const(3), i))
+    assert normal(unturned(apply("sub", thrice, apply("mul", Const(2), h)), round_)) == h
+    offset = Coordinate(Axis("near", 1, Const(-1), Const(3)))
+    assert normal(apply("mod", offset, Const(3))) == Map("mod", (offset, Const(3))), "-1 % 3 is 2"
 
 
 def test_what_is_said_of_it() -> None:

@@ -4,6 +4,7 @@ remembered is sizes, strides and places, never a tensor."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import prod
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from plait import parse
 from plait.backends.compiled import Compiled
 from plait.backends.cpp import launch
 from plait.backends.running import Direct
+from plait.backends.workspace import Workspace
 
 NORM = """mixer norm(x[b, t, c]) -> y[b, t, c], top[b], y2[c, (b, t)]:
   param weight[c]
@@ -137,6 +139,9 @@ def test_values_between_kernels_share_a_room() -> None:
         beside(compiled.run(tensors), {"y": wanted}, compiled.program, tensors)
     last = compiled.last
     assert last is not None and last._direct is not None and last._direct.offsets
+    laid = Workspace(last.executable, last.sizes).part(()).laid
+    ends = [each.slot.dtype.itemsize * (each.first + prod(each.shape)) for each in laid]
+    assert max(ends) <= last._direct.bytes, "the room ends behind the last value"
 
 
 def test_a_default_device_changes_nothing() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 
 from ...compiler.kernels.kernel import Load, Operand, Store
+from ...dsl.errors import CompilerFault
 from .emit import mangle, widen
 from .indices import Range, is_straight, range_of, steps_of
 from .scope import Scope
@@ -189,7 +190,7 @@ class Fills(Scope):
         around = self.wide_lanes
         run = around[-1]
         if not all(is_straight(self.layout, item, run) for item in store.index):
-            return self._drain_each(store, array, rows)
+            raise CompilerFault("cpp", f"{store.buffer} is stored at no one step along {run}")
         across = self._across(store.index, (), run, rows)
         places = {run: self.first(run)} | ({across: self.first(across)} if across else {})
         outer = tuple(axis for axis in rows if axis != across)
@@ -214,14 +215,6 @@ class Fills(Scope):
             return self._stride(buffer, index, run)
         after = self.origin(buffer, index, {**places, run: f"({places[run]} + 1)"})
         return f"{after} - ({self.origin(buffer, index, places)})"
-
-    def _drain_each(self, store: Store, array: str, rows: Rows) -> None:
-        """The general way: entry by entry."""
-        around, places = self.wide_lanes, dict[str, str]()
-        with self._around(rows, around, places):
-            source = self._place(array, self._distances(rows, around), rows, around)
-            tests = " && ".join(f"{places[axis]} <= {mangle(axis)}_last" for axis in around)
-            self.out.add(f"if ({tests}) *({self.origin(store.buffer, store.index, places)}) = *({source});")
 
     # --- vectors in place
 
