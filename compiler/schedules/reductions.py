@@ -79,13 +79,18 @@ class LogSumExp(Rule):
     """The running maximum and the sum of exponentials over it. Infinite maxima subtract nothing."""
 
     def step(self, carried: list[Operand], tile: Tile, env: Mapping[Axis, Operand]) -> list[Operand]:
-        entry = self.let("select", tile.present, tile.value, -INF, kind="real")
+        entry = self.let("select", tile.present, self.entry(tile), -INF, kind="real")
         top = self.let("maximum", carried[0], entry, kind="real")
         base = self.base(top)
         old = self.let("exp", self.let("sub", carried[0], base, kind="real"), kind="real")
         new = self.let("exp", self.let("sub", entry, base, kind="real"), kind="real")
         norm = self.let("add", self.let("mul", carried[1], old, kind="real"), new, kind="real")
         return [top, norm, self.seen(carried[2], tile)]
+
+    def entry(self, tile: Tile) -> Operand:
+        """The value as a real number, which its exponential is one of."""
+        whole = self.builder.kind(tile.value) == "int"
+        return self.let("to_real", tile.value, kind="real") if whole else tile.value
 
     def base(self, top: Operand) -> Operand:
         size = self.let("abs", top, kind="real")
@@ -239,8 +244,9 @@ class ChunkedCount(Counted, Chunked):
 
 class ChunkedLogSumExp(LogSumExp, Chunked):
     def chunk(self, tile: Tile, over: tuple[str, ...], env: Mapping[Axis, Operand]) -> list[Operand]:
-        top = self.folded("max", tile.value, over, tile.present)
-        gap = self.let("sub", tile.value, self.base(top), kind="real")
+        entry = self.entry(tile)
+        top = self.folded("max", entry, over, tile.present)
+        gap = self.let("sub", entry, self.base(top), kind="real")
         norm = self.folded("sum", self.let("exp", gap, kind="real"), over, tile.present)
         return [top, norm, self.any_present(tile, over)]
 
