@@ -39,7 +39,10 @@ def with_weights(example: Example) -> Example:
     program = example.program
     pick = random.Random(zlib.crc32(canonical(program).encode()))
     leaves = [each.leaf for each in program.inputs]
-    able = [each for each in leaves if each.declared == "real" and BATCH not in each.over]
+    optional = {each.leaf for each in program.inputs if each.optional}
+    able = [
+        each for each in leaves if each.declared == "real" and BATCH not in each.over and each not in optional
+    ]
     chosen = {each for each in able if pick.random() < SHARE}
     if len(chosen) == len(leaves):
         chosen -= set(leaves[:1])
