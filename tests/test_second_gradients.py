@@ -71,6 +71,7 @@ WINDOWS = NUMBERS | SIZED | CLASSES
 TWO = {
     "two steps": ("t + 2*i", "t - 5*j + 1"),
     "two circles": ("(t + 2*i) % size(t)", "(t + 3*j) % size(t)"),
+    "a circle at steps": ("(t + 2*i) % size(t)", "(2*t + 3*j) % size(t)"),
     "two clamps": ("clamp(t + 2*i, 0, size(t) - 1)", "clamp(t + 3*j, 0, size(t) - 1)"),
 }
 SIZES = {"g": 3, "e": 2, "d": 2}

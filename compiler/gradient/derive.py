@@ -45,7 +45,7 @@ from ..algorithms.linear import stream_linear_maps
 from ..rewrites.conditions import Conditions, optional_leaves
 from ..rewrites.rewrite import border, guarded, spread, substitute
 from ..rewrites.simplify import simplify
-from .derive_rules import PULLBACKS, REDUCTIONS
+from .derive_rules import PULLBACKS, REDUCTIONS, clamped
 from .gather import gather
 
 Contribution = tuple[Form, Form]
@@ -199,6 +199,10 @@ class Reverse:
         match form:
             case Leaf():
                 pass
+            case Map(op="minimum", args=(Map(op="maximum", args=(x, lo)), hi)) if x in self.needed:
+                for arg, made in zip((x, lo, hi), clamped(g, x, lo, hi), strict=True):
+                    if arg in self.needed:
+                        yield self.given(form, arg, made)
             case Map():
                 for arg, pullback in zip(form.args, PULLBACKS.get(form.op, ()), strict=False):
                     made = pullback(g, form) if pullback and arg in self.needed else None

@@ -53,6 +53,16 @@ def _halves(better: str) -> tuple[Pullback, Pullback]:
     return cell(0), cell(1)
 
 
+def clamped(g: Form, value: Form, lowest: Form, highest: Form) -> tuple[Form, Form, Form]:
+    """What g, the cotangent of a clamp of reals, adds to those of the value, inside and on the ends, and of the ends,
+    where the value lies beyond them."""
+    nothing = Const(0.0)
+    inside = apply("and", apply("le", lowest, value), apply("le", value, highest))
+    below = apply("and", apply("lt", value, lowest), apply("lt", lowest, highest))
+    neither = apply("and", apply("not", inside), apply("not", below))
+    return select(inside, g, nothing), select(below, g, nothing), select(neither, g, nothing)
+
+
 def _power_of_base(g: Form, y: Map) -> Form | None:
     """b * a**(b - 1); 0 where b is 0."""
     base, exponent = y.args
