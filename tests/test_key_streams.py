@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from plait.compiler.kernels.kernel import Stream
 from plait.compiler.schedules.reach import confined
 from plait.dsl.elaborate import elaborate
 from plait.dsl.parse import parse_text
@@ -60,3 +61,27 @@ def test_a_test_that_a_predicate_implies_is_not_made() -> None:
     (kernel,) = agrees(text, {name: SHAPES[name] for name in "qkv"}).values()
     assert "dh >= -2" not in str(kernel)
     assert "dh*dh" not in str(kernel) and "< 9" in str(kernel)
+
+
+SUM = """
+mixer f(q[t, d], k[t, d], v[t, e], u[t, e], g[t]) -> o[t, e]:
+  like s: t
+  p = exp(0.3 * sum[d](q * k[t: s]))
+  o = sum[s]({entry}) otherwise -1
+"""
+ENTRIES = {
+    "what is subtracted": "p * v[t: s] - p * p * u[t: s]",
+    "what a mask hides": "when(s < t, p * v[t: s] - p * p * u[t: s])",
+    "what data hide": "when(g[t: s] > 0, p) * v[t: s]",
+    "a value that is absent": "p * when(g[t: s] > 0, v[t: s])",
+    "keys of the first chunk": "when(s < 2, p * v[t: s])",
+    "no key": "when(s < t - 8, p * v[t: s])",
+}
+
+
+@pytest.mark.parametrize("entry", ENTRIES)
+def test_sums_past_keys(entry: str) -> None:
+    """Eleven keys in chunks of four."""
+    shapes = {"q": (11, 3), "k": (11, 3), "v": (11, 2), "u": (11, 2), "g": (11,)}
+    *_, kernel = agrees(SUM.format(entry=ENTRIES[entry]), shapes).values()
+    assert any(isinstance(each, Stream) for each in kernel.body)
