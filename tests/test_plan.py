@@ -20,7 +20,7 @@ from plait.dsl.errors import CompilerFault
 from plait.dsl.inequalities import PRODUCTS, Inequalities
 from plait.dsl.mistakes import InvalidArgument, NotFused, UnknownBackend
 from plait.dsl.polynomial import Polynomial
-from plait.dsl.program import Reduce
+from plait.dsl.program import Map, Reduce
 from plait.dsl.sizes import expand_batch
 
 
@@ -123,6 +123,20 @@ mixer retrieval(q[..., t, d], k[..., s, d], v[..., s, e]) -> o[..., t, e]:
   u = softmax[s](sum[d](y * k))
   o = sum[s](u * v)
 """
+
+
+def test_what_is_made_of_a_sum_is_stored_before_a_window() -> None:
+    """Stored without it, the bias would be added again in every halo, entry by entry, and taps would need masks."""
+    found = plan("""
+mixer f(x[b, c, h, w]) -> y[b, o, h, w]:
+  near dh, dw: 1
+  param v[o, c]
+  param u[o]
+  param k[o, dh, dw]
+  z = sum[c](v * x) + u
+  y = sum[dh, dw](k * z[h: h + dh, w: w + dw])
+""")
+    assert [type(group.result.form) for group in found.groups] == [Map, Reduce]
 
 
 def test_iterated_attention_is_a_stream_a_step() -> None:

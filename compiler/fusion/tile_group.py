@@ -155,9 +155,8 @@ class TileGroup:
 
     def _made_of_again(self, form: Map, places: Places) -> str:
         """Why a value is stored in place of the reductions that it is made of: each would be stored, it has no
-        more entries than they, and what it makes of them would be made again at every reader."""
-        if None in (places[axis] for axis in form.axes):
-            return ""
+        more entries than they, and what it makes of them would be made again at every reader, or at every tap of a
+        window."""
         why = ""
         for below in pointwise_in(form):
             if isinstance(below, When | Otherwise | Reduce) and set(below.axes) != set(form.axes):
