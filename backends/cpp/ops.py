@@ -74,7 +74,7 @@ SPELLINGS: dict[str, Spelling] = {
     "to_int": Spelling("(long)({0})", "__builtin_convertvector({0}, ivec)", "same"),
     "to_real": Spelling("(real)({0})", "to_real({0})", "same"),
     "precise": Spelling("{0}", "{0}"),
-    "real": Spelling("{0}", "{0}"),
+    "real": Spelling("{0}", "{0}", "real"),
     "conj": Spelling("{0}", "{0}"),
 }
 """Operations of complex numbers (imag, cplx) have no row: kernels hold no complex values yet."""
