@@ -73,7 +73,7 @@ ENTRIES = {
     "what is subtracted": "p * v[t: s] - p * p * u[t: s]",
     "what a mask hides": "when(s < t, p * v[t: s] - p * p * u[t: s])",
     "what data hide": "when(g[t: s] > 0, p) * v[t: s]",
-    "a weight by distance, absent beyond": "p * g[t: s - t + 5] * v[t: s]",
+    "a weight by distance, absent beyond": "p * exp(g[t: s - t + 5]) * v[t: s]",
     "a value that is absent": "p * when(g[t: s] > 0, v[t: s])",
     "keys of the first chunk": "when(s < 2, p * v[t: s])",
     "keys of all chunks but the last": "when(s * s * s % 31 == 1, p * v[t: s])",
