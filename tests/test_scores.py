@@ -106,6 +106,23 @@ mixer talking(q[b, m, t, d], k[b, m, t, d], v[b, h, t, e]) -> o[b, h, t, e]:
   p = softmax[s | s <= t](sum[m](w * sum[d](q * k[t: s])))
   o = sum[s](sum[i](u * p) * v[t: s])
 """
+ROTARY = """
+mixer rotary(q[b, t, d], k[b, t, d], v[b, t, e]) -> o[b, t, e]:
+  like s: t
+  turn = t * exp(-(d // 2))
+  turned_q = q * cos(turn) + select(d % 2 == 0, -q[d: d + 1], q[d: d - 1]) * sin(turn)
+  turned_k = k * cos(turn) + select(d % 2 == 0, -k[d: d + 1], k[d: d - 1]) * sin(turn)
+  o = sum[s](softmax[s | s <= t](sum[d](turned_q * turned_k[t: s])) * v[t: s]) otherwise 0
+"""
+"""The last one of an odd number of channels has no other to turn with: it is absent."""
+HOLES = """
+mixer holes(q[b, t, d], k[b, t, d], v[b, t, e]) -> o[b, t, e]:
+  like s: t
+  some_q = when((t + d) % 2 == 0, q)
+  some_k = when((t * d) % 3 > 0, k)
+  o = sum[s](softmax[s](sum[d](some_q * some_k[t: s])) * v[t: s]) otherwise 0
+"""
+"""Some pairs have no channel in common."""
 PROGRAMS = {
     "buckets": BUCKETS,
     "both borders": BOTH_BORDERS,
@@ -116,6 +133,8 @@ PROGRAMS = {
     "vectors": VECTORS,
     "windowed": WINDOWED,
     "one head": VECTORS.replace("b, m, t, d", "b, t, d"),
+    "rotary": ROTARY,
+    "holes": HOLES,
     "mixed before": MIXED_BEFORE,
     "mixed after": MIXED_AFTER,
     "talking": TALKING,

@@ -23,7 +23,6 @@ from ...dsl.program import (
     AsIf,
     At,
     Axis,
-    Coordinate,
     Form,
     Map,
     OnGradient,
@@ -39,7 +38,6 @@ from ..rewrites.total import Totality
 from .attention_family import Attention, asked, match_attention, must_store
 from .contraction import parameter_axes
 from .graphs import condense, topological_order
-from .keys import Side
 from .plan import Edge, Group, Plan, Stored, no_kernel, trivial
 from .sum_family import StreamedSum, match_sum, sums_store
 from .tile_group import TileGroup, pointwise_in
@@ -219,24 +217,8 @@ class Fusion:
     def _sum(self, form: Form) -> StreamedSum | str:
         """The match of a reduction as a streaming sum, asked once."""
         if form not in self.sums:
-            match = match_sum(form)
-            if isinstance(match, StreamedSum) and not all(
-                self._present(each.channels, each.query, each.key) for each in match.inner
-            ):
-                match = "queries or keys may be absent at some channels"
-            self.sums[form] = match
+            self.sums[form] = match_sum(form)
         return self.sums[form]
-
-    def _present(self, channels: Sequence[Axis], query: Form | None, key: Side | None) -> bool:
-        """Whether every channel of queries and keys exists: a stream takes the product over all of them."""
-        if key is None or query is None:
-            return True
-        moved = (
-            axis
-            for axis, index in key.indices.items()
-            if set(index.axes) & set(channels) and index != Coordinate(axis)
-        )
-        return next(moved, None) is None and self.total.of(key.form) and self.total.of(query)
 
     def _sum_reads(self, root: Form, match: StreamedSum) -> list[tuple[Form, str]]:
         reads = [(form, "what passes by in a stream is read in place") for form in sums_store(match)]

@@ -233,6 +233,41 @@ class KeyStream(Generic[Match]):
         )
         return self.builder.dot("grown", value, weight, over, acc, shrink, self.builder.both(*seen), (value,))
 
+    # --- contractions
+
+    def _contracted(self, over: tuple[Axis, ...], query: Tile, key: Tile | None) -> Tile:
+        """The contraction over the channels, present where one of its products is."""
+        builder = self.builder
+        channels = tuple(str(self.env[axis]) for axis in over)
+        asked, known = self._split(query.present, channels)
+        right = builder.let("select", asked, query.value, 0.0, kind="real")
+        if key is None:
+            score = builder.fold_axes("sum", right, channels, "real", "score")
+            return Tile(score, builder.both(known, self._some(asked, True, channels)))
+        held, fixed = self._split(key.present, channels)
+        left = builder.let("select", held, key.value, 0.0, kind="real")
+        left, right = self._along(left, channels), self._along(right, channels)
+        mask = builder.both(asked, held)
+        exposed = (*((str(left),) if asked is not True else ()), *((str(right),) if held is not True else ()))
+        score = builder.dot("score", str(left), str(right), channels, None, None, mask, exposed)
+        return Tile(score, builder.both(known, fixed, self._some(asked, held, channels)))
+
+    def _along(self, side: Operand, channels: tuple[str, ...]) -> Operand:
+        """A side of a contraction as a value: where all that it reads is known to be absent it comes to a number,
+        which is that number at every channel."""
+        if isinstance(side, str):
+            return side
+        builder = self.builder
+        everywhere = builder.both(*(builder.let("eq", each, each, kind="bool") for each in channels))
+        return builder.let("select", everywhere, side, 0.0, kind="real")
+
+    def _some(self, asked: Operand, held: Operand, channels: tuple[str, ...]) -> Operand:
+        """Whether some channel of both sides exists."""
+        if asked is True or held is True:
+            one = held if asked is True else asked
+            return True if one is True else self.builder.fold_axes("any", one, channels, "bool", "some")
+        return self._together(held, asked, channels)
+
     # --- keys
 
     def _keys(self, keys: Iterable[Key]) -> dict[Key, str]:

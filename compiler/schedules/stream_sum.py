@@ -82,7 +82,7 @@ class StreamingSum(KeyStream[StreamedSum]):
 
     def stream(self, inside: Operand) -> None:
         match, builder, lowering = self.match, self.builder, self.lowering
-        queries = [lowering.value(each.query, self.env, inside).value for each in match.inner]
+        queries = [lowering.value(each.query, self.env, inside) for each in match.inner]
         keys = self._keys(match.keys)
         axes = self._loops(keys, match.predicates)
         over = tuple(keys.values())
@@ -94,9 +94,7 @@ class StreamingSum(KeyStream[StreamedSum]):
         guard = self._reach(keys, env, inside, visible)
         for each, query in zip(match.inner, queries, strict=True):
             read = self._read(each.key, keys, env, there)
-            channels = tuple(str(env[axis]) for axis in each.channels)
-            score = builder.dot("score", str(read.value), str(query), channels, None, None)
-            lowering.bind(each.form, env, Tile(score, read.present))
+            lowering.bind(each.form, env, self._contracted(each.channels, query, read))
         for form, side in match.statistics:
             lowering.bind(form, env, self._read(side, keys, env, there))
         steps: list[Operand] = []

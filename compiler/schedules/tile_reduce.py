@@ -275,7 +275,7 @@ class TileLowering(Lowering):
         return names, made
 
     def _steps(self, streams: list[tuple[Axis, str]], entry: Form, held: Sequence[str]) -> list[int]:
-        """The chunks of streamed axes, put in order: those that lie in the lanes, or a run of the last of entries `held`."""
+        """The chunks of streamed axes, put in order: those in the lanes, or a run of the last; entries are over `held`."""
         across = self.roles.across
         if any(axis in across for axis, _ in streams):  # not a count over nothing inside it
             streams.sort(key=lambda stream: list(across).index(stream[0]) if stream[0] in across else -1)
