@@ -11,6 +11,7 @@ from . import (
     matrix_product,
     orders,
     phases,
+    scores,
     tiles,
     union_attention,
 )
@@ -20,6 +21,7 @@ def main() -> None:
     circular_attention.main()
     union_attention.main()
     dilated_attention.main()
+    scores.main()
     convnext.main()
     tiles.main()
     phases.main()
