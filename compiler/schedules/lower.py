@@ -189,12 +189,20 @@ class Lowering:
 
     def _otherwise(self, kind: Kind, tile: Tile, fallback: Form, env: Env, guard: Operand) -> Tile:
         if tile.present is True:
-            return tile
+            return Tile(self.of_kind(kind, tile.value))
         rest = self.value(fallback, env, guard)
-        value = self.builder.let("select", tile.present, tile.value, rest.value, kind=kind)
+        value = self.of_kind(
+            kind, self.builder.let("select", tile.present, tile.value, rest.value, kind=kind)
+        )
         if rest.present is True:
             return Tile(value)
         return Tile(value, self.builder.let("or", tile.present, rest.present, kind="bool"))
+
+    def of_kind(self, kind: Kind, value: Operand) -> Operand:
+        """A whole number that stands for a real one as a real one: a choice that is made at once gives one side."""
+        if kind != "real" or self.builder.kind(value) != "int":
+            return value
+        return self.builder.let("to_real", value, kind="real") if isinstance(value, str) else float(value)
 
     def at(self, form: At, env: Env, guard: Operand) -> Tile:
         """A read: its operand at other indices, present where they lie in range."""

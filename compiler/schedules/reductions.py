@@ -161,7 +161,8 @@ def _counted(builder: Builder, form: Reduce) -> Rule:
 
 
 def _argmax(builder: Builder, form: Reduce) -> Rule:
-    kind = join(*(piece.value.kind for piece in form.pieces))
+    kinds: list[Kind] = [piece.value.kind for piece in form.pieces]
+    kind = join(*kinds)
     start: Operand = LOWEST if kind == "int" else -INF
     if len(form.pieces) == 1:
         return ArgMax(builder, form, [kind, "bool", "int"], [start, False, 0])
