@@ -53,6 +53,8 @@ class TileGroup:
     grid: frozenset[Axis] = frozenset()
     read_at: dict[tuple[Form, Axis], set[Place]] = field(default_factory=dict[tuple[Form, Axis], set[Place]])
     """The places along each axis at which reductions are read."""
+    windowed: set[Form] = field(default_factory=set[Form])
+    """What is read at sums of coordinates, as by a window."""
 
     def reads(self) -> dict[Form, str]:
         """The values that the group reads, each with the reason that it is stored. What is stored may
@@ -157,6 +159,8 @@ class TileGroup:
         """Why a value is stored in place of the reductions that it is made of: each would be stored, it has no
         more entries than they, and what it makes of them would be made again at every reader, or at every tap of a
         window."""
+        if None in (places[axis] for axis in form.axes) and form not in self.windowed:
+            return ""
         why = ""
         for below in pointwise_in(form):
             if isinstance(below, When | Otherwise | Reduce) and set(below.axes) != set(form.axes):
@@ -174,6 +178,8 @@ class TileGroup:
         """The operands of a form, and where their axes are."""
         match form:
             case At(value=value, indices=indices):
+                if any(len(index.axes) > 1 for _, index in indices):
+                    self.windowed.add(value)
                 moved = {axis: places.get(axis) for axis in value.axes}
                 for axis, index in indices:
                     moved[axis] = self._moved(axis, index, places)
