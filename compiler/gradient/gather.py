@@ -287,8 +287,7 @@ class _Solution:
     def circle(self, target: Axis) -> bool:
         match self.pending[target]:
             case _Equation(left=Map(op="mod", args=(u, n)), right=right) if self.divides(n):
-                u = unturned(u, n)
-                chosen = self.unit_axis(u, n)
+                chosen = self.unit_axis(u := unturned(u, n), n)
             case _:
                 return False
         if chosen is None:
