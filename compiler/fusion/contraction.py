@@ -6,6 +6,7 @@ call of a module, so that it may be compiled in. Sizes of other axes belong to t
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, reduce
@@ -256,6 +257,17 @@ def parameter_axes(program: Program) -> frozenset[Axis]:
         if declaration.leaf.role in ("parameter", "buffer")
         for axis in declaration.leaf.over
         for base in bases(axis)
+    )
+
+
+def like_a_weight(form: Form, program: Program) -> bool:
+    """Whether a value has no more entries than a parameter or buffer of the program: each of its axes has the size
+    of an axis of its own there."""
+    sizes = Counter(size(axis) for axis in form.axes)
+    return not any(is_batch(axis) for axis in form.axes) and any(
+        sizes <= Counter(size(axis) for axis in declaration.leaf.over)
+        for declaration in program.declarations
+        if declaration.leaf.role in ("parameter", "buffer")
     )
 
 

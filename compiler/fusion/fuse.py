@@ -36,7 +36,7 @@ from ...dsl.program import (
 from ..meaning.to_fx import META, Typed
 from ..rewrites.total import Totality
 from .attention_family import Attention, asked, match_attention, must_store
-from .contraction import parameter_axes
+from .contraction import like_a_weight, parameter_axes
 from .graphs import condense, topological_order
 from .plan import Edge, Group, Plan, Stored, no_kernel, trivial
 from .sum_family import StreamedSum, match_sum, sums_store
@@ -215,9 +215,14 @@ class Fusion:
         return other if isinstance(other, StreamedSum) else match or other
 
     def _sum(self, form: Form) -> StreamedSum | str:
-        """The match of a reduction as a streaming sum, asked once."""
+        """The match of a reduction as a streaming sum, asked once. What is as large as a weight (its gradient, which
+        a gradient of a bias may be made of) is better stored than contracted twice."""
         if form not in self.sums:
-            self.sums[form] = match_sum(form)
+            match = match_sum(form)
+            dots = match.inner if isinstance(match, StreamedSum) and not match.folds else ()
+            if dots and all(like_a_weight(each.form, self.program) for each in dots):
+                match = "its contractions are as large as weights"
+            self.sums[form] = match
         return self.sums[form]
 
     def _sum_reads(self, root: Form, match: StreamedSum) -> list[tuple[Form, str]]:
