@@ -269,13 +269,11 @@ class TileLowering(Lowering):
                 names[axis] = self.coordinate(axis)
                 streams.append((axis, names[axis]))
         steps = self._steps(streams, piece.value, (*taken, *names.values()))
-        made = tuple(
-            self.stream_axis(axis, name, step) for (axis, name), step in zip(streams, steps, strict=True)
-        )
-        return names, made
+        pairs = zip(streams, steps, strict=True)
+        return names, tuple(self.stream_axis(axis, name, step) for (axis, name), step in pairs)
 
     def _steps(self, streams: list[tuple[Axis, str]], entry: Form, held: Sequence[str]) -> list[int]:
-        """The chunks of streamed axes, put in order: those in the lanes, or a run of the last; entries are over `held`."""
+        """The chunks of streamed axes, put in order: those in the lanes, or a run of the last."""
         across = self.roles.across
         if any(axis in across for axis, _ in streams):  # not a count over nothing inside it
             streams.sort(key=lambda stream: list(across).index(stream[0]) if stream[0] in across else -1)
@@ -293,7 +291,7 @@ class TileLowering(Lowering):
         return steps
 
     def _room(self, held: Sequence[str]) -> int:
-        """How long a chunk may be of entries that have these axes: a chunk inside another one is shorter."""
+        """How long a chunk may be of entries over `held`: a chunk inside another one is shorter."""
         if not self.schedule.block:
             return self.schedule.chunk
         sizes = {each.name: each.size for each in self.locals} | self.tiles | self.chunks
