@@ -8,8 +8,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from .dsl import mixer as dsl_mixer
-from .dsl import text_mixers
+from .dsl.elaboration import mixer as dsl_mixer
+from .dsl.elaboration import text_mixers
 from .dsl.program import Program
 
 if TYPE_CHECKING:

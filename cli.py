@@ -18,9 +18,9 @@ from typing import Any
 import click
 
 from . import api
-from .dsl.check import check as check_program
 from .dsl.errors import CompilerFault, PlaitError
 from .dsl.mistakes import InvalidArgument
+from .dsl.proofs.check import check as check_program
 from .targets import program, shapes
 
 TARGET = """\b

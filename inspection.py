@@ -29,10 +29,10 @@ from .compiler.report.explain import Report, explain
 from .compiler.report.room import Divided, Room
 from .compiler.schedules.phasing import Phasing
 from .compiler.schedules.target import GPUS, GpuTarget
-from .dsl.check import findings
 from .dsl.mistakes import InvalidArgument, InvalidSize, MissingCompiler
 from .dsl.program import BATCH, Axis, Program
-from .dsl.sizes import Binder, expand_batch
+from .dsl.proofs.check import findings
+from .dsl.shapes.sizes import Binder, expand_batch
 
 EXAMPLE_SIZE = 64
 """The size that a report takes for an axis whose size shapes the code before anything was called."""

@@ -15,8 +15,8 @@ from .backends.cache import COMPILING
 from .backends.compiled import BackendName, OnUnfused, Recompute
 from .backends.compiled import Compiled as Runner
 from .backends.registry import Shelf, untraced
+from .dsl.elaboration.mixer import Mixer
 from .dsl.mistakes import InvalidArgument, UnknownArgument
-from .dsl.mixer import Mixer
 from .dsl.program import Program
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ from types import ModuleType
 from typing import Protocol, cast
 
 from . import api
+from .dsl.elaboration.mixer import Mixer
 from .dsl.errors import CompilerFault, PlaitError
 from .dsl.mistakes import InvalidArgument, UnknownName, UnreadableFile
-from .dsl.mixer import Mixer
 from .dsl.program import Program
 
 

@@ -23,7 +23,7 @@ from ..compiler.schedules.phasing import Phasing, Unit, phasing, unit_of
 from ..compiler.schedules.schedule import GPU_WINDOWS, Schedule, StreamSchedule, cpu_tiles, gpu_tiles
 from ..compiler.schedules.target import CpuTarget, this_cpu
 from ..dsl.program import Axis, Form, Item, Leaf, Program, Size, walk
-from ..dsl.size_forms import evaluate_size
+from ..dsl.shapes.size_forms import evaluate_size
 from . import triton_build, triton_rounded
 from .cpp.produce import build as build_cpp
 from .executable import LARGE, Built, Call, Cut, Executable, Result, Slot, ground, packs_of, shape_of

@@ -23,9 +23,9 @@ from dataclasses import dataclass, replace
 import torch
 
 from ..compiler.fusion.contraction import is_product
-from ..dsl.build import size
+from ..dsl.constructors.build import size
 from ..dsl.program import Axis, Form, Map, Place, Program, Reduce, Scan, children, walk
-from ..dsl.size_forms import evaluate_size
+from ..dsl.shapes.size_forms import evaluate_size
 
 OPERATION = 5.0
 """Units that one operation may be off by."""

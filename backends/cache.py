@@ -30,9 +30,11 @@ os.register_at_fork(
 )
 
 PACKAGE = Path(__file__).resolve().parent.parent
+DSL = ("text", "constructors", "shapes", "proofs", "printing", "python", "elaboration")
 ROOMS = ("meaning", "rewrites", "fusion", "algorithms", "gradient", "kernels", "schedules", "report")
 SOURCES = (
-    *("", "dsl", "compiler", *(f"compiler/{room}" for room in ROOMS)),
+    *("", "dsl", *(f"dsl/{room}" for room in DSL)),
+    *("compiler", *(f"compiler/{room}" for room in ROOMS)),
     *("backends", "backends/cpp", "backends/triton"),
 )
 """The folders whose sources decide what a kernel is: programs say what comes from `stdlib`."""

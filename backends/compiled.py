@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from ..dsl.canonical import canonical
-from ..dsl.check import check_sizes
 from ..dsl.errors import CompilerFault, counted
 from ..dsl.mistakes import (
     AbsentOutput,
@@ -29,8 +28,9 @@ from ..dsl.mistakes import (
 from ..dsl.ops import Kind
 from ..dsl.position import place_of_call, warn_caller
 from ..dsl.program import BATCH, Axis, Declaration, Program
-from ..dsl.size_forms import Sizes, axis_range, evaluate_size
-from ..dsl.sizes import Binder, expand_batch
+from ..dsl.proofs.check import check_sizes
+from ..dsl.shapes.size_forms import Sizes, axis_range, evaluate_size
+from ..dsl.shapes.sizes import Binder, expand_batch
 from . import assembler, reference
 from .cache import COMPILING, digest, makers, read_index, write_index
 from .executable import Call, Executable, Shapes, magnitude

@@ -10,10 +10,10 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from ..dsl.build import size
+from ..dsl.constructors.build import size
 from ..dsl.ops import Kind
 from ..dsl.program import Axis, Const, Form, Item, Map, Size, walk
-from ..dsl.size_forms import Tape, evaluate_size, record, size_operands
+from ..dsl.shapes.size_forms import Tape, evaluate_size, record, size_operands
 from .precision import dtype_of
 
 LARGE, HUGE, ENDLESS = 8192, 2**28, 2**62

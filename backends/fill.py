@@ -1,5 +1,5 @@
 """How the tensors of a module begin: their shapes, and the initialisers and distributions of
-`dsl.initialisers` with torch's generator."""
+`dsl.constructors.initialisers` with torch's generator."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 from torch.nn import init
 
-from ..dsl.build import size
+from ..dsl.constructors.build import size
+from ..dsl.constructors.initialisers import Initialiser, initialiser, read_initialiser
 from ..dsl.errors import PlaitError, raise_all
-from ..dsl.initialisers import Initialiser, initialiser, read_initialiser
 from ..dsl.mistakes import DuplicateParameter, InvalidArgument, InvalidSize
 from ..dsl.program import Axis, Declaration, Program
-from ..dsl.size_forms import axes_within, evaluate_size
+from ..dsl.shapes.size_forms import axes_within, evaluate_size
 from .precision import dtype_of
 
 FILLS: Mapping[str, Callable[..., object]] = {

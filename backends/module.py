@@ -14,13 +14,13 @@ from typing import Any, Protocol, Self, cast
 import torch
 from torch import Tensor, nn
 
+from ..dsl.constructors.initialisers import Initialiser, read_initialiser
+from ..dsl.elaboration.mixer import Mixer
+from ..dsl.elaboration.text_mixers import parse_mixers
 from ..dsl.errors import PlaitError, counted
-from ..dsl.initialisers import Initialiser, read_initialiser
 from ..dsl.mistakes import InvalidArgument, NotYet, UnknownArgument
-from ..dsl.mixer import Mixer
+from ..dsl.printing.show import show
 from ..dsl.program import Declaration, Program
-from ..dsl.show import show
-from ..dsl.text_mixers import parse_mixers
 from .autograd import Differentiable
 from .cache import COMPILING
 from .compiled import BackendName, Compiled, OnUnfused, Recompute

@@ -20,8 +20,8 @@ from ..compiler.fusion.contraction import is_product
 from ..compiler.gradient.derive_rules import NO_DERIVATIVE, PULLBACKS
 from ..compiler.meaning.interpret import interpret
 from ..compiler.meaning.memory import not_yet
-from ..dsl.batch import expand_batch
-from ..dsl.build import apply, otherwise, present, select, size, when
+from ..dsl.constructors.batch import expand_batch
+from ..dsl.constructors.build import apply, otherwise, present, select, size, when
 from ..dsl.memo import Memo
 from ..dsl.program import (
     BATCH,
@@ -45,8 +45,8 @@ from ..dsl.program import (
     When,
     walk,
 )
-from ..dsl.size_forms import Extent
-from ..dsl.sizes import bind_sizes
+from ..dsl.shapes.size_forms import Extent
+from ..dsl.shapes.sizes import bind_sizes
 from .budget import OPERATION, POWER, SPREAD, computed, unit
 
 ZERO = Const(0.0)

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 from ..compiler.meaning.storage import results
-from ..dsl.build import size
+from ..dsl.constructors.build import size
 from ..dsl.errors import PlaitError
 from ..dsl.ops import Kind
 from ..dsl.position import place_of_call
 from ..dsl.program import BATCH, Axis, Coordinate, Item, Place, Program, Reduce, Size, children
-from ..dsl.size_forms import Sizes, Tape, program_axes, record
-from ..dsl.sizes import Binder
+from ..dsl.shapes.size_forms import Sizes, Tape, program_axes, record
+from ..dsl.shapes.sizes import Binder
 from .precision import Like, dtype_of, promoted, reals, result_reals
 
 Layout = tuple[Item, ...]

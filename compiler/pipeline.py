@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from torch.fx import GraphModule
 
-from ..dsl.build import size
+from ..dsl.constructors.build import size
 from ..dsl.errors import CompilerFault, PlaitError
 from ..dsl.program import Axis, Form, Program
 from .algorithms.chunks import in_parts, short_axes, short_costs

@@ -478,7 +478,7 @@ _canonical: list[Callable[[Program], str]] = []
 
 
 def set_printer(show: Callable[[Program], str]) -> None:
-    """`dsl.show` sits above this module; it gives `str(program)` here."""
+    """`dsl.printing.show` sits above this module; it gives `str(program)` here."""
     _printers[:] = [show]
 
 

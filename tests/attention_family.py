@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from hypothesis import strategies as st
 
-from plait.dsl import build
+from plait.dsl.constructors import build
 from plait.dsl.program import (
     BATCH,
     Axis,
@@ -19,7 +19,7 @@ from plait.dsl.program import (
     Program,
     Size,
 )
-from plait.dsl.size_forms import Sizes
+from plait.dsl.shapes.size_forms import Sizes
 from strategies import Draw, Example, axis_sizes, with_tensors
 from writer import Writer, add, mul, sub
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import plait
 from plait import stdlib
 from plait.dsl.program import Axis
-from plait.dsl.size_forms import Sizes
+from plait.dsl.shapes.size_forms import Sizes
 from strategies import Draw, Example, with_tensors
 
 b, c, h, w = plait.axes("b c h w")

@@ -33,7 +33,7 @@ from plait.dsl.program import (
     Size,
     When,
 )
-from plait.dsl.size_forms import axis_range
+from plait.dsl.shapes.size_forms import axis_range
 
 Scalar = Any
 """A number or a truth value, of Python or of numpy."""

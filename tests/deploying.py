@@ -20,11 +20,11 @@ from plait.compiler.meaning.interpret import interpret
 from plait.compiler.rewrites.rewrite import substitute
 from plait.compiler.rewrites.simplify import rewrite_program
 from plait.dsl.canonical import canonical
-from plait.dsl.elaborate import elaborate
-from plait.dsl.parse import parse_text
+from plait.dsl.elaboration.elaborate import elaborate
+from plait.dsl.printing.show import show
 from plait.dsl.program import BATCH, Axis, Form, Leaf, Program, Size, walk
-from plait.dsl.show import show
-from plait.dsl.size_forms import Sizes
+from plait.dsl.shapes.size_forms import Sizes
+from plait.dsl.text.parse import parse_text
 from strategies import Example
 
 SHARE = 0.6

@@ -21,7 +21,7 @@ from plait.compiler.meaning.interpret import interpret
 from plait.compiler.meaning.partial import Sizes
 from plait.compiler.meaning.storage import stored_shape
 from plait.dsl.program import Declaration, Form, Item, Leaf, Output, Place, Program, walk
-from plait.dsl.value import Value
+from plait.dsl.python.value import Value
 
 Tensors = Mapping[str, Tensor]
 STEP = 2.0**-17

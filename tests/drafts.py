@@ -13,12 +13,12 @@ from typing import TypeVar
 
 from hypothesis import strategies as st
 
-from plait.dsl.check import check, check_sizes
-from plait.dsl.elaborate import elaborate
+from plait.dsl.elaboration.elaborate import elaborate
 from plait.dsl.mistakes import AbsentOutput
-from plait.dsl.parse import parse_text
 from plait.dsl.program import BATCH, Axis, Program
-from plait.dsl.size_forms import Sizes
+from plait.dsl.proofs.check import check, check_sizes
+from plait.dsl.shapes.size_forms import Sizes
+from plait.dsl.text.parse import parse_text
 from strategies import Draw, Example, with_tensors
 
 T = TypeVar("T")

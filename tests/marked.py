@@ -21,7 +21,7 @@ from plait.compiler.meaning.interpret import interpret
 from plait.compiler.meaning.partial import Sizes
 from plait.compiler.rewrites.rewrite import rebuild, spread, substitute
 from plait.compiler.rewrites.simplify import rewrite_program
-from plait.dsl import build, build_special
+from plait.dsl.constructors import build, build_special
 from plait.dsl.program import (
     AsIf,
     Const,

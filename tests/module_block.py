@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from agreement import nearly
 from plait.backends.budget import Way, longest_way, there_and_back
 from plait.backends.module import PlaitModule, make_module
-from plait.dsl.declarations import buffer, draw, mode, param, update
-from plait.dsl.functions import axes, near
-from plait.dsl.initialisers import bernoulli, trunc_normal
-from plait.dsl.mixer import mixer
-from plait.dsl.pointwise import sqrt
+from plait.dsl.constructors.initialisers import bernoulli, trunc_normal
+from plait.dsl.elaboration.declarations import buffer, draw, mode, param, update
+from plait.dsl.elaboration.mixer import mixer
 from plait.dsl.program import Axis
+from plait.dsl.python.functions import axes, near
+from plait.dsl.python.pointwise import sqrt
 
 b, c, h, w = axes("b c h w")
 

@@ -8,10 +8,10 @@ from typing import Any
 import hypothesis.strategies as st
 
 from partials import Bench, sized, union
-from plait.dsl.functions import axes, axis, clamp, near, place, reflect, select, when
-from plait.dsl.pointwise import exp, maximum, minimum, tanh
 from plait.dsl.program import Axis
-from plait.dsl.value import AxisValue, Value
+from plait.dsl.python.functions import axes, axis, clamp, near, place, reflect, select, when
+from plait.dsl.python.pointwise import exp, maximum, minimum, tanh
+from plait.dsl.python.value import AxisValue, Value
 
 h, k = axes("h k")
 dh = near("dh", 1)

@@ -10,8 +10,7 @@ from torch import Tensor
 from plait.compiler.meaning.interpret import run
 from plait.compiler.meaning.memory import plan
 from plait.compiler.meaning.partial import KINDS, Partial, box, partial, spread
-from plait.dsl import build
-from plait.dsl.functions import when
+from plait.dsl.constructors import build
 from plait.dsl.ops import Kind
 from plait.dsl.program import (
     BATCH,
@@ -29,7 +28,8 @@ from plait.dsl.program import (
     Scan,
     Vjp,
 )
-from plait.dsl.value import AxisValue, Value, axes_in
+from plait.dsl.python.functions import when
+from plait.dsl.python.value import AxisValue, Value, axes_in
 
 Sized = Mapping[Axis, "int | tuple[int, ...]"]
 

@@ -11,7 +11,7 @@ import plait
 from plait.backends.budget import budget, longest_way, there_and_back
 from plait.compiler.meaning.interpret import interpret
 from plait.dsl.program import BATCH, Axis, Program
-from plait.dsl.sizes import bind_sizes, expand_batch
+from plait.dsl.shapes.sizes import bind_sizes, expand_batch
 
 POINTWISE = "mixer pointwise(x[t, c], y[t, c]) -> z[t, c]:\n  z = exp(x * 0.5) * sigmoid(y) + tanh(x - y)"
 NORM = """mixer norm(x[t, c], g[c]) -> z[t, c]:

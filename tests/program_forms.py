@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from hypothesis import strategies as st
 
-from plait.dsl import build, build_special
+from plait.dsl.constructors import build, build_special
 from plait.dsl.errors import CompilerFault, PlaitError
 from plait.dsl.ops import OPS
 from plait.dsl.program import (

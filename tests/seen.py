@@ -13,6 +13,7 @@ from dataclasses import MISSING, Field, fields
 from typing import Any, get_args
 
 from plait.dsl.ops import OPS, ORDER, REDUCTIONS, Kind, join, kind_of, reduce_kind
+from plait.dsl.printing.show import show
 from plait.dsl.program import (
     BATCH,
     At,
@@ -28,7 +29,6 @@ from plait.dsl.program import (
     Role,
     When,
 )
-from plait.dsl.show import show
 from plait.dsl.words import CALLS, RESERVED
 
 SHAPES = ("one axis", "several axes", "a union", "...")

@@ -18,7 +18,8 @@ from hypothesis.vendor.pretty import RepresentationPrinter
 from torch import Tensor
 
 from plait.compiler.meaning.storage import stored_shape
-from plait.dsl import build
+from plait.dsl.constructors import build
+from plait.dsl.printing.show import show
 from plait.dsl.program import (
     BATCH,
     Axis,
@@ -33,8 +34,7 @@ from plait.dsl.program import (
     Size,
     walk,
 )
-from plait.dsl.show import show
-from plait.dsl.size_forms import Sizes, axis_range
+from plait.dsl.shapes.size_forms import Sizes, axis_range
 from write_rules import ROOTS, RULES
 from writer import Axes, Writer, add
 

@@ -37,14 +37,14 @@ from plait.compiler.algorithms import chunks
 from plait.compiler.meaning.interpret import interpret
 from plait.compiler.meaning.partial import batch
 from plait.compiler.pipeline import plan_program
-from plait.dsl.batch import expand_batch
 from plait.dsl.canonical import canonical
-from plait.dsl.elaborate import elaborate
+from plait.dsl.constructors.batch import expand_batch
+from plait.dsl.elaboration.elaborate import elaborate
 from plait.dsl.mistakes import NotYet
-from plait.dsl.parse import parse_text
+from plait.dsl.printing.show import show
 from plait.dsl.program import Program
-from plait.dsl.show import show
-from plait.dsl.sizes import bind_sizes
+from plait.dsl.shapes.sizes import bind_sizes
+from plait.dsl.text.parse import parse_text
 from poison import poisoning
 from strategies import Example
 

@@ -22,15 +22,15 @@ from plait.backends.compiled import Compiled
 from plait.compiler.gradient.derive import gradient
 from plait.compiler.gradient.tangent import apart, tangent
 from plait.compiler.meaning.interpret import interpret
-from plait.dsl.batch import expand_batch
-from plait.dsl.calculus import as_if, on_gradient, stop
-from plait.dsl.declarations import buffer, param, update
-from plait.dsl.domains import softmax
-from plait.dsl.functions import axes, near, place, select
+from plait.dsl.constructors.batch import expand_batch
+from plait.dsl.elaboration.declarations import buffer, param, update
+from plait.dsl.elaboration.mixer import mixer
 from plait.dsl.mistakes import AxisSizeMismatch, NotYet, UnknownArgument, WrongDtype
-from plait.dsl.mixer import mixer
-from plait.dsl.pointwise import conj, exp, floor, im, re, to_real
 from plait.dsl.program import Axis, Program
+from plait.dsl.python.calculus import as_if, on_gradient, stop
+from plait.dsl.python.domains import softmax
+from plait.dsl.python.functions import axes, near, place, select
+from plait.dsl.python.pointwise import conj, exp, floor, im, re, to_real
 
 b, c, d, h, v, w = axes("b c d h v w")
 

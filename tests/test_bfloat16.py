@@ -16,7 +16,7 @@ from plait.backends.budget import budget
 from plait.backends.compiled import Compiled
 from plait.backends.precision import uniform
 from plait.dsl.mistakes import WrongDtype
-from plait.dsl.sizes import expand_batch
+from plait.dsl.shapes.sizes import expand_batch
 from precisions import (
     ATTENTION,
     FAMILIES,

@@ -25,7 +25,7 @@ from plait.compiler.gradient.residuals import from_kept, keep
 from plait.compiler.kernels.phases import Phased
 from plait.compiler.pipeline import plan_program
 from plait.dsl.program import Program
-from plait.dsl.sizes import expand_batch
+from plait.dsl.shapes.sizes import expand_batch
 from plait.stdlib.papers.convnext import convnext_block
 
 

@@ -19,9 +19,9 @@ from plait.compiler.kernels.written import Written
 from plait.compiler.pipeline import Planned, plan_program, write_kernels
 from plait.compiler.report.trips import Counter, Nest
 from plait.compiler.schedules.schedule import Schedule, StreamSchedule, cpu_tiles
-from plait.dsl.build import size
+from plait.dsl.constructors.build import size
 from plait.dsl.program import Program
-from plait.dsl.size_forms import Sizes, evaluate_size, program_axes
+from plait.dsl.shapes.size_forms import Sizes, evaluate_size, program_axes
 
 CPU, GPU = StreamSchedule(64, 32, False), StreamSchedule(64, 64, True)
 SIZES: Mapping[str, int] = {"b": 2, "m": 4, "g": 2, "t": 149, "h": 19, "w": 23, "n": 5, "d": 8, "e": 4}

@@ -61,7 +61,7 @@ def test_the_digest_of_the_sources_sees_every_source(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(cache, "PACKAGE", tmp_path)
     monkeypatch.setattr(cache, "sources_digest", cache.sources_digest.__wrapped__)
     seen = {cache.sources_digest()}
-    for source in ("api.py", "dsl/grammar.lark", "compiler/fusion/fuse.py", "backends/cpp/math.h"):
+    for source in ("api.py", "dsl/text/grammar.lark", "compiler/fusion/fuse.py", "backends/cpp/math.h"):
         (tmp_path / source).write_text("one")
         seen.add(cache.sources_digest())
         (tmp_path / source).write_text("two")

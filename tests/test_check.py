@@ -13,8 +13,7 @@ from hypothesis import given
 
 import plait
 import test_python_programs
-from plait.dsl import build, check, rules, size_rules
-from plait.dsl.check import check_sizes, findings
+from plait.dsl.constructors import build
 from plait.dsl.errors import PlaitError
 from plait.dsl.mistakes import (
     AbsentOutput,
@@ -49,6 +48,9 @@ from plait.dsl.program import (
     Update,
     fresh_axis,
 )
+from plait.dsl.proofs import check, rules
+from plait.dsl.proofs.check import check_sizes, findings
+from plait.dsl.shapes import size_rules
 from plait.dsl.source import Source, Span
 from strategies import Example, examples
 
@@ -417,8 +419,8 @@ def test_generated_programs_pass(example: Example) -> None:
 def test_the_checker_loads_no_library_for_ordinary_programs() -> None:
     code = (
         "import sys\n"
-        "from plait.dsl import build\n"
-        "from plait.dsl.check import check\n"
+        "from plait.dsl.constructors import build\n"
+        "from plait.dsl.proofs.check import check\n"
         "from plait.dsl.program import *\n"
         "h = Axis('h'); x = Leaf('input', 'x', (h,)); dh = build.near_axis('dh', Const(3))\n"
         "value = build.reduce('sum', [(build.at(x, {h: build.apply('add', Coordinate(h), Coordinate(dh))}), (dh,))])\n"

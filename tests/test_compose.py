@@ -29,6 +29,7 @@ from plait import (
     update,
     zeros,
 )
+from plait.dsl.elaboration.mixer import Mixer as LanguageMixer
 from plait.dsl.mistakes import (
     AxisSizeMismatch,
     DuplicateParameter,
@@ -36,7 +37,6 @@ from plait.dsl.mistakes import (
     UndeclaredAxis,
     UnknownAxis,
 )
-from plait.dsl.mixer import Mixer as LanguageMixer
 from plait.dsl.program import BATCH, Axis, Const, Leaf, OnGradient, Scan
 
 b, c, d, e, h, m, n, t, w, y = axes("b c d e h m n t w y")

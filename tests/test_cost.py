@@ -44,12 +44,12 @@ from plait.compiler.report.cost import (
     width_of,
 )
 from plait.compiler.report.trips import Counter, Formula
-from plait.dsl.batch import expand_batch
-from plait.dsl.build import size
+from plait.dsl.constructors.batch import expand_batch
+from plait.dsl.constructors.build import size
 from plait.dsl.mistakes import InvalidArgument
 from plait.dsl.program import BATCH, Program
-from plait.dsl.size_forms import evaluate_size, program_axes
-from plait.dsl.sizes import bind_sizes
+from plait.dsl.shapes.size_forms import evaluate_size, program_axes
+from plait.dsl.shapes.sizes import bind_sizes
 from strategies import Example
 from tiled import SMALL, kernels, meant, numbers_of, read
 

@@ -21,13 +21,13 @@ from plait.backends.cpp.printer import print_cpp
 from plait.backends.cpp.widths import overflows
 from plait.compiler.meaning.interpret import interpret
 from plait.compiler.schedules.target import AVX2, BASELINE, CpuTarget, this_cpu
-from plait.dsl.domains import softmax
+from plait.dsl.elaboration.mixer import mixer
 from plait.dsl.errors import CompilerFault
-from plait.dsl.functions import axes, near, when
 from plait.dsl.mistakes import AbsentOutput, InvalidArgument, MissingCompiler, WrongDtype
-from plait.dsl.mixer import mixer
-from plait.dsl.pointwise import exp
 from plait.dsl.program import Program
+from plait.dsl.python.domains import softmax
+from plait.dsl.python.functions import axes, near, when
+from plait.dsl.python.pointwise import exp
 from test_kernel import attention
 
 pytestmark = pytest.mark.usefixtures("optimised")

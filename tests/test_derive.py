@@ -24,16 +24,10 @@ from plait.compiler.gradient.derive_rules import NO_DERIVATIVE, PULLBACKS, REDUC
 from plait.compiler.meaning.interpret import interpret
 from plait.compiler.meaning.partial import Sizes
 from plait.compiler.rewrites.simplify import simplify
-from plait.dsl.batch import expand_batch
-from plait.dsl.calculus import as_if, on_gradient, stop
-from plait.dsl.check import check
-from plait.dsl.domains import softmax
-from plait.dsl.domains import union as union_of
-from plait.dsl.functions import axes, axis, clamp, lerp, near, place, reflect, select, span, when
+from plait.dsl.constructors.batch import expand_batch
 from plait.dsl.mistakes import KindMismatch, NotYet, ShadowedName, UnknownName
 from plait.dsl.ops import OPS
 from plait.dsl.ops import REDUCTIONS as REDUCTION_NAMES
-from plait.dsl.pointwise import cos, erf, exp, expm1, log, log1p, maximum, minimum, sigmoid, sin, sqrt, tanh
 from plait.dsl.program import (
     BATCH,
     Const,
@@ -46,7 +40,26 @@ from plait.dsl.program import (
     Reduce,
     children,
 )
-from plait.dsl.value import AxisValue, Value, applied
+from plait.dsl.proofs.check import check
+from plait.dsl.python.calculus import as_if, on_gradient, stop
+from plait.dsl.python.domains import softmax
+from plait.dsl.python.domains import union as union_of
+from plait.dsl.python.functions import axes, axis, clamp, lerp, near, place, reflect, select, span, when
+from plait.dsl.python.pointwise import (
+    cos,
+    erf,
+    exp,
+    expm1,
+    log,
+    log1p,
+    maximum,
+    minimum,
+    sigmoid,
+    sin,
+    sqrt,
+    tanh,
+)
+from plait.dsl.python.value import AxisValue, Value, applied
 
 h, w, c, d, t = axes("h w c d t")
 dh, dw = near("dh dw", 1)

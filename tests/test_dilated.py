@@ -16,7 +16,7 @@ from plait.compiler.kernels.kernel import Kernel, Stream
 from plait.compiler.meaning.interpret import interpret
 from plait.compiler.report.notes import schedule
 from plait.compiler.rewrites.affine import normal, unturned
-from plait.dsl.build import apply
+from plait.dsl.constructors.build import apply
 from plait.dsl.program import Axis, Const, Coordinate, Map, Program, Size
 from tiled import kernels, meant, numbers_of, read
 

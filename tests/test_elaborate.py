@@ -8,7 +8,7 @@ import pytest
 
 import plait
 from plait.dsl.canonical import canonical
-from plait.dsl.elaborate import callee_of, elaborate, make
+from plait.dsl.elaboration.elaborate import callee_of, elaborate, make
 from plait.dsl.errors import PlaitError
 from plait.dsl.mistakes import (
     AmbiguousSubscript,
@@ -28,9 +28,9 @@ from plait.dsl.mistakes import (
     UnknownName,
     UnusedName,
 )
-from plait.dsl.parse import parse_text
+from plait.dsl.printing.show import show
 from plait.dsl.program import Const, Program, Scalar, When
-from plait.dsl.show import show
+from plait.dsl.text.parse import parse_text
 
 
 def read(text: str, *, sizes: dict[str, int] | None = None, **statics: Scalar | str) -> Program:
@@ -440,7 +440,7 @@ def test_calls_that_double_come_to_an_end() -> None:
 def test_what_is_too_large_together_is_not_too_large_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """`two` is where the count ends, and by itself makes few operations."""
     for module in ("elaborate", "elaborate_calls"):
-        monkeypatch.setattr(f"plait.dsl.{module}.MOST_FORMS", 45)
+        monkeypatch.setattr(f"plait.dsl.elaboration.{module}.MOST_FORMS", 45)
     parts = ["mixer m0(x[h]) -> o[h]:\n  o = exp(x) + 1\n"]
     parts += [f"mixer m{n}(x[h]) -> o[h]:\n  o = m{n - 1}(m{n - 1}(x))\n" for n in (1, 2)]
     parts += [f"mixer {name}(x[h]) -> o[h]:\n  o = m2(x)\n" for name in ("one", "two")]

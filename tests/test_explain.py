@@ -24,11 +24,11 @@ from plait.compiler.report.receptive import receptive_fields, small_sizes
 from plait.compiler.report.seen import seen
 from plait.compiler.report.trips import Counter, Nest
 from plait.compiler.schedules.target import AVX2
-from plait.dsl.build import size
+from plait.dsl.constructors.build import size
 from plait.dsl.mistakes import InvalidSize
 from plait.dsl.program import BATCH, Axis
-from plait.dsl.size_forms import evaluate_size
-from plait.dsl.sizes import bind_sizes, expand_batch
+from plait.dsl.shapes.size_forms import evaluate_size
+from plait.dsl.shapes.sizes import bind_sizes, expand_batch
 from plait.stdlib.papers.convnext import convnext_block
 from tree import ROOT
 

@@ -65,9 +65,9 @@ def test_the_face_may_be_imported_twice() -> None:
 
 
 def test_the_list_of_the_type_checker_is_read() -> None:
-    text = "if TYPE_CHECKING:\n  from .dsl.value import axes as axes, axis as one\n  from . import stdlib\n"
+    text = "if TYPE_CHECKING:\n  from .dsl.python.value import axes as axes, axis as one\n  from . import stdlib\n"
     assert for_type_checkers(text) == {
-        "axes": ("plait.dsl.value", "axes"),
-        "one": ("plait.dsl.value", "axis"),
+        "axes": ("plait.dsl.python.value", "axes"),
+        "one": ("plait.dsl.python.value", "axis"),
         "stdlib": ("plait", "stdlib"),
     }

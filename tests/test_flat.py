@@ -16,7 +16,7 @@ from plait.compiler.kernels.check_kernel import check_kernel
 from plait.compiler.kernels.flat import Flat, flattened, in_one_run
 from plait.compiler.kernels.kernel import Kernel
 from plait.dsl.program import Program
-from plait.dsl.sizes import bind_sizes
+from plait.dsl.shapes.sizes import bind_sizes
 from tiled import kernels, meant, read
 
 NORM = """mixer norm(x[b, c=3, h, w], g[c]) -> y[b, c, h, w]:

@@ -21,17 +21,17 @@ from plait.compiler.meaning.memory import plan
 from plait.compiler.meaning.partial import batch
 from plait.compiler.meaning.storage import load_all
 from plait.compiler.meaning.to_fx import to_fx
-from plait.dsl.batch import expand_batch
 from plait.dsl.canonical import canonical
-from plait.dsl.check import check, check_sizes
-from plait.dsl.elaborate import elaborate
+from plait.dsl.constructors.batch import expand_batch
+from plait.dsl.elaboration.elaborate import elaborate
 from plait.dsl.mistakes import AbsentOutput
-from plait.dsl.parse import parse_text
+from plait.dsl.printing.show import show
 from plait.dsl.program import BATCH, Program, Scalar
-from plait.dsl.show import show
-from plait.dsl.size_forms import program_axes
-from plait.dsl.sizes import bind_sizes
-from plait.dsl.totality import analyse
+from plait.dsl.proofs.check import check, check_sizes
+from plait.dsl.proofs.totality import analyse
+from plait.dsl.shapes.size_forms import program_axes
+from plait.dsl.shapes.sizes import bind_sizes
+from plait.dsl.text.parse import parse_text
 from strategies import Example, any_tensors, examples
 
 MOST_BY_THE_BOOK = 20_000

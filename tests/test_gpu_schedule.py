@@ -9,7 +9,7 @@ from plait.backends.assemble import Assembler
 from plait.backends.precision import uniform
 from plait.compiler.kernels.kernel import Kernel, Stream
 from plait.dsl.program import Program
-from plait.dsl.sizes import bind_sizes
+from plait.dsl.shapes.sizes import bind_sizes
 
 MAPS = """mixer maps(x[t, c]) -> y[t, o]:
   axis e = 96

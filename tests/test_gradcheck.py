@@ -32,10 +32,10 @@ from plait.compiler.gradient.tangent import apart
 from plait.compiler.meaning.interpret import interpret
 from plait.compiler.rewrites.rewrite import substitute
 from plait.compiler.rewrites.simplify import rewrite_program
-from plait.dsl import build
+from plait.dsl.constructors import build
 from plait.dsl.mistakes import NotYet
 from plait.dsl.program import Const, Declaration, Program
-from plait.dsl.sizes import bind_sizes
+from plait.dsl.shapes.sizes import bind_sizes
 from strategies import Draw, Example, drawn, examples
 from writer import add, mul
 

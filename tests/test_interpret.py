@@ -20,10 +20,8 @@ from plait.compiler.meaning.interpret import evaluate, interpret, run
 from plait.compiler.meaning.memory import operands_of, plan
 from plait.compiler.meaning.operations import OPERATIONS
 from plait.compiler.meaning.partial import DTYPES, NO_INTEGER, POISON, Partial
-from plait.dsl import build
-from plait.dsl.batch import expand_batch
-from plait.dsl.domains import softmax
-from plait.dsl.functions import axes, axis, clamp, near, place, present, reflect, select, when
+from plait.dsl.constructors import build
+from plait.dsl.constructors.batch import expand_batch
 from plait.dsl.mistakes import (
     AbsentOutput,
     AxisSizeMismatch,
@@ -34,7 +32,6 @@ from plait.dsl.mistakes import (
     WrongDtype,
 )
 from plait.dsl.ops import OPS, Kind
-from plait.dsl.pointwise import exp
 from plait.dsl.program import (
     BATCH,
     AsIf,
@@ -49,8 +46,11 @@ from plait.dsl.program import (
     Program,
     Update,
 )
+from plait.dsl.python.domains import softmax
+from plait.dsl.python.functions import axes, axis, clamp, near, place, present, reflect, select, when
+from plait.dsl.python.pointwise import exp
+from plait.dsl.python.value import AxisValue, Value
 from plait.dsl.source import Source, Span
-from plait.dsl.value import AxisValue, Value
 from tree import ROOT
 
 b, h, w, c, v = axes("b h w c v")

@@ -6,9 +6,9 @@ import pytest
 
 from plait.compiler.kernels.kernel import Stream
 from plait.compiler.schedules.reach import confined
-from plait.dsl.elaborate import elaborate
-from plait.dsl.parse import parse_text
+from plait.dsl.elaboration.elaborate import elaborate
 from plait.dsl.program import Map
+from plait.dsl.text.parse import parse_text
 from tiled import agrees
 
 ATTENTION = """

@@ -14,7 +14,7 @@ import plait
 from plait.dsl import program, words
 from plait.dsl.ops import OPS
 from plait.dsl.program import Axis, Form, Leaf, Program
-from plait.dsl.value import Value, form_of
+from plait.dsl.python.value import Value, form_of
 from tree import ROOT
 
 PAGE = (ROOT / "docs" / "language.md").read_text(encoding="utf-8")

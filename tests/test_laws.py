@@ -13,10 +13,10 @@ import pytest
 from hypothesis import Phase, find, given, settings
 
 from partials import Bench, same, sized, union
-from plait.dsl.domains import softmax
-from plait.dsl.functions import axes, axis, clamp, near, place, present, select, when
-from plait.dsl.pointwise import exp, log, maximum
-from plait.dsl.value import AxisValue, Value
+from plait.dsl.python.domains import softmax
+from plait.dsl.python.functions import axes, axis, clamp, near, place, present, select, when
+from plait.dsl.python.pointwise import exp, log, maximum
+from plait.dsl.python.value import AxisValue, Value
 
 h, k, j, i = axes("h k j i")
 dh, big = near("dh", 1), near("big", 2)

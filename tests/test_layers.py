@@ -21,25 +21,27 @@ LAYERS: tuple[tuple[str, str], ...] = (
     # where a thing stands in the user's text, and what is wrong with it
     ("dsl", "dsl source position errors mistakes"),
     # the first waist, and the text that decides equality
-    ("dsl", "ops words program canonical"),
+    ("dsl", "ops words program canonical memo arithmetic"),
     # reading a text
-    ("dsl", "tokens memo header syntax mentions precedence reading parse scope signature"),
+    ("dsl.text", "text tokens header syntax mentions precedence reading parse scope signature"),
     # the checked constructors and what both spellings share
-    ("dsl", "arithmetic build build_special static renaming inline batch arguments outputs"),
-    # printing a text
-    ("dsl", "sugar written show_forms show_ranges"),
+    ("dsl.constructors", "constructors build build_special static renaming inline batch arguments outputs"),
+    ("dsl.constructors", "layouts initialisers"),
     # sizes
-    ("dsl", "polynomial size_forms layouts size_mistakes sizes"),
+    ("dsl.shapes", "shapes polynomial size_forms size_mistakes sizes size_rules"),
     # presence, and what a program must keep
-    ("dsl", "presence array_ops boxes grid algebra inequalities bounds prove requirements totality"),
-    ("dsl", "size_rules absence rules check"),
-    # the two spellings
-    ("dsl", "trace elaborate_values elaborate_forms elaborate_functions layers refusals asked value tracing"),
+    ("dsl.proofs", "proofs presence array_ops boxes grid algebra inequalities bounds prove requirements"),
+    ("dsl.proofs", "totality absence rules check"),
+    # printing a text
+    ("dsl.printing", "printing sugar written show_forms show_ranges show_plan show"),
+    # the Python spelling, and what both are made into
+    ("dsl.python", "python trace layers refusals asked value tracing definitions functions pointwise"),
+    ("dsl.python", "domains recurrence calculus"),
     (
-        "dsl",
-        "definitions functions pointwise domains recurrence calculus initialisers show_plan show declarations",
+        "dsl.elaboration",
+        "elaboration elaborate_values elaborate_forms elaborate_functions declarations compose",
     ),
-    ("dsl", "compose elaborate_calls elaborate_statements elaborate_body elaborate mixer text_mixers"),
+    ("dsl.elaboration", "elaborate_calls elaborate_statements elaborate_body elaborate mixer text_mixers"),
     # the meaning
     ("compiler", "compiler"),
     ("compiler.meaning", "meaning partial storage memory operations interpret to_fx"),
@@ -110,13 +112,13 @@ FOR_STDLIB = (FACE, "dsl.errors", "dsl.mistakes")
 LIBRARIES: dict[str, tuple[str, ...]] = {
     "torch": ("compiler", "backends", "api", "runtime", "inspection", "doctor", "stdlib"),
     "triton": ("backends.triton",),
-    "sympy": ("dsl.algebra",),
+    "sympy": ("dsl.proofs.algebra",),
     "networkx": ("compiler.fusion.graphs",),
     "lark": ("dsl",),
     "hypothesis": ("checks",),
     "click": ("cli",),
     "rich": ("cli", "backends"),
-    "numpy": ("dsl.grid",),
+    "numpy": ("dsl.proofs.grid",),
     "safetensors": ("api", "stdlib"),
 }
 """Where each library may be imported: these modules and those below them, and nowhere else."""
@@ -362,7 +364,7 @@ def test_files_stay_short() -> None:
 
 def test_only_the_two_facades_are_not_strict() -> None:
     loose = {name for name, text in sources().items() if "# pyright: basic" in text}
-    assert loose <= {"dsl.algebra", "compiler.fusion.graphs"}
+    assert loose <= {"dsl.proofs.algebra", "compiler.fusion.graphs"}
 
 
 # --- what an import costs
@@ -383,7 +385,7 @@ def test_importing_plait_is_light() -> None:
 
 def test_the_language_loads_no_library() -> None:
     names = [full_name(name) for name in module_paths() if name.split(".")[0] == "dsl"]
-    light = [name for name in names if name != "plait.dsl.algebra"]
+    light = [name for name in names if name != "plait.dsl.proofs.algebra"]
     assert light
     assert loaded("import " + ", ".join(light)) == set()
 

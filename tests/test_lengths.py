@@ -22,10 +22,10 @@ from plait.compiler.kernels.kernel import Load, Stream
 from plait.compiler.kernels.written import Written
 from plait.compiler.pipeline import plan_program, write_kernels
 from plait.compiler.schedules.schedule import Schedule, StreamSchedule, cpu_tiles
-from plait.dsl.build import size
+from plait.dsl.constructors.build import size
 from plait.dsl.program import Program
-from plait.dsl.size_forms import evaluate_size
-from plait.dsl.sizes import bind_sizes
+from plait.dsl.shapes.size_forms import evaluate_size
+from plait.dsl.shapes.sizes import bind_sizes
 from strategies import Example
 
 STEP, TILE = 8, 16

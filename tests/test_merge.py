@@ -21,9 +21,9 @@ from plait.backends.compiled import Compiled
 from plait.compiler.algorithms.hoist import hoist
 from plait.compiler.algorithms.merge import merge
 from plait.compiler.meaning.interpret import interpret
-from plait.dsl.build import size
+from plait.dsl.constructors.build import size
 from plait.dsl.program import Leaf, Program, Reduce, walk
-from plait.dsl.size_forms import evaluate_size
+from plait.dsl.shapes.size_forms import evaluate_size
 from plait.stdlib.norms import batch_norm
 
 REP = """

@@ -14,9 +14,10 @@ from torch import nn
 
 from module_block import Block, block, close, gated, make_pair, pictures
 from plait.backends.module import PlaitModule, make_module
-from plait.dsl.declarations import buffer, draw, mode, param, update
-from plait.dsl.functions import axes, axis, near, select
-from plait.dsl.initialisers import bernoulli, gumbel, trunc_normal
+from plait.dsl.constructors.initialisers import bernoulli, gumbel, trunc_normal
+from plait.dsl.elaboration.declarations import buffer, draw, mode, param, update
+from plait.dsl.elaboration.mixer import Mixer, mixer
+from plait.dsl.elaboration.text_mixers import parse_mixers
 from plait.dsl.mistakes import (
     DuplicateParameter,
     InvalidArgument,
@@ -24,8 +25,7 @@ from plait.dsl.mistakes import (
     UnknownArgument,
     WrongDtype,
 )
-from plait.dsl.mixer import Mixer, mixer
-from plait.dsl.text_mixers import parse_mixers
+from plait.dsl.python.functions import axes, axis, near, select
 
 b, c, e, m = axes("b c e m")
 

@@ -22,11 +22,11 @@ from plait.compiler.algorithms.order import choices, ordered
 from plait.compiler.pipeline import plan_program, write_kernels
 from plait.compiler.rewrites.simplify import simplify
 from plait.compiler.schedules.schedule import Schedule, StreamSchedule, cpu_tiles
-from plait.dsl.functions import axes, when
 from plait.dsl.program import Output, Program
-from plait.dsl.size_forms import Sizes, evaluate_size, program_axes
-from plait.dsl.sizes import bind_sizes
-from plait.dsl.value import AxisValue, Value
+from plait.dsl.python.functions import axes, when
+from plait.dsl.python.value import AxisValue, Value
+from plait.dsl.shapes.size_forms import Sizes, evaluate_size, program_axes
+from plait.dsl.shapes.sizes import bind_sizes
 from strategies import Example
 
 STREAMS = StreamSchedule(64, 32, False)

@@ -9,14 +9,14 @@ import pytest
 from lark import Lark
 from lark.lexer import PatternStr
 
-from plait.dsl.elaborate_functions import BUILDERS, SPECIAL
+from plait.dsl.elaboration.elaborate_functions import BUILDERS, SPECIAL
 from plait.dsl.errors import PlaitError
-from plait.dsl.header import HeaderTensor
 from plait.dsl.mistakes import InvalidSyntax, ShadowedName, TooDeep, UnreadableFile
 from plait.dsl.ops import LEVEL_OR, OPS
-from plait.dsl.parse import MOST_CHARACTERS, WORDS, parse_file, parse_header, parse_text, read_source
 from plait.dsl.source import Source
-from plait.dsl.syntax import (
+from plait.dsl.text.header import HeaderTensor
+from plait.dsl.text.parse import MOST_CHARACTERS, WORDS, parse_file, parse_header, parse_text, read_source
+from plait.dsl.text.syntax import (
     Argument,
     Assignment,
     AxisStatement,
@@ -41,7 +41,7 @@ from plait.dsl.syntax import (
 )
 from plait.dsl.words import CALLS, RESERVED
 
-GRAMMAR = Path(__file__).parent.parent / "dsl" / "grammar.lark"
+GRAMMAR = Path(__file__).parent.parent / "dsl" / "text" / "grammar.lark"
 
 
 def body(*lines: str) -> str:

@@ -22,10 +22,10 @@ from plait.compiler.gradient.derive import gradient
 from plait.compiler.kernels.check_kernel import check_kernel
 from plait.compiler.kernels.kernel import Kernel, Load, Statement
 from plait.compiler.kernels.phases import Part, Phased, check_phases
-from plait.dsl.build import size
+from plait.dsl.constructors.build import size
 from plait.dsl.errors import CompilerFault
 from plait.dsl.program import Program
-from plait.dsl.size_forms import evaluate_size
+from plait.dsl.shapes.size_forms import evaluate_size
 from precisions import program
 
 NORM = """mixer norm(x[b, h, c=5]) -> y[b, h, c]:

@@ -17,11 +17,11 @@ from plait.compiler.gradient.residuals import from_kept, keep
 from plait.compiler.pipeline import STEPS, plan_program
 from plait.compiler.rewrites.total import MOST_WORK, Totality
 from plait.dsl.errors import CompilerFault
-from plait.dsl.inequalities import PRODUCTS, Inequalities
 from plait.dsl.mistakes import InvalidArgument, NotFused, UnknownBackend
-from plait.dsl.polynomial import Polynomial
 from plait.dsl.program import Map, Reduce
-from plait.dsl.sizes import expand_batch
+from plait.dsl.proofs.inequalities import PRODUCTS, Inequalities
+from plait.dsl.shapes.polynomial import Polynomial
+from plait.dsl.shapes.sizes import expand_batch
 
 
 def program(text: str) -> Program:

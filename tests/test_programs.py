@@ -29,10 +29,10 @@ import plait
 from agreement import agree, check_gradients, check_second
 from plait.backends.compiled import Compiled
 from plait.compiler.meaning.interpret import interpret
-from plait.dsl.check import check
 from plait.dsl.program import BATCH, Axis, Program
-from plait.dsl.size_forms import axis_range
-from plait.dsl.sizes import Sizes, bind_sizes
+from plait.dsl.proofs.check import check
+from plait.dsl.shapes.size_forms import axis_range
+from plait.dsl.shapes.sizes import Sizes, bind_sizes
 from poison import poisoning
 from strategies import Example
 

@@ -51,8 +51,9 @@ from plait import (
     when,
     zeros,
 )
-from plait.dsl import build
-from plait.dsl.initialisers import initialiser, read_initialiser
+from plait.dsl.constructors import build
+from plait.dsl.constructors.initialisers import initialiser, read_initialiser
+from plait.dsl.constructors.static import StaticInt, static
 from plait.dsl.mistakes import (
     AxisSizeMismatch,
     DuplicateParameter,
@@ -82,7 +83,6 @@ from plait.dsl.program import (
     Size,
     When,
 )
-from plait.dsl.static import StaticInt, static
 
 h, w, d, c, t = axes("h w d c t")
 x = Value(Leaf("input", "x", (h.axis, w.axis, d.axis)))

@@ -19,7 +19,7 @@ from plait.compiler.gradient.residuals import from_kept, keep
 from plait.compiler.meaning.interpret import interpret
 from plait.compiler.pipeline import plan_program
 from plait.dsl.program import Leaf, Program, When
-from plait.dsl.sizes import expand_batch
+from plait.dsl.shapes.sizes import expand_batch
 
 CIRCULAR = """
 mixer circular(q[..., h, w, d], k[..., h, w, d], v[..., h, w, d]; radius = 3) -> o[..., h, w, d]:

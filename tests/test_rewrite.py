@@ -27,10 +27,7 @@ from plait.compiler.rewrites.rewrite import (
     substitute,
 )
 from plait.compiler.rewrites.simplify import RULES, Rewriter, simplify, simplify_form
-from plait.dsl import build
-from plait.dsl.functions import axis, clamp, near, place, present, reflect, select, when
-from plait.dsl.pointwise import exp, maximum, tanh
-from plait.dsl.presence import conjunction
+from plait.dsl.constructors import build
 from plait.dsl.program import (
     BATCH,
     AsIf,
@@ -51,8 +48,11 @@ from plait.dsl.program import (
     children,
     walk,
 )
-from plait.dsl.sizes import axis_range
-from plait.dsl.value import AxisValue, Value, form_of
+from plait.dsl.proofs.presence import conjunction
+from plait.dsl.python.functions import axis, clamp, near, place, present, reflect, select, when
+from plait.dsl.python.pointwise import exp, maximum, tanh
+from plait.dsl.python.value import AxisValue, Value, form_of
+from plait.dsl.shapes.sizes import axis_range
 
 Case = tuple[Bench, Value]
 

@@ -15,7 +15,7 @@ from differences import check_gradient, random_tensors, with_cotangents
 from plait.compiler.gradient.derive import gradient
 from plait.compiler.gradient.tangent import apart
 from plait.dsl.program import Place, Program
-from plait.dsl.sizes import bind_sizes
+from plait.dsl.shapes.sizes import bind_sizes
 from tiled import read
 
 ATTENTION = """

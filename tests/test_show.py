@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 
-from plait.dsl import build, build_special
 from plait.dsl.canonical import canonical
-from plait.dsl.elaborate import elaborate
-from plait.dsl.parse import parse_file, parse_text
+from plait.dsl.constructors import build, build_special
+from plait.dsl.elaboration.elaborate import elaborate
+from plait.dsl.printing.show import show
 from plait.dsl.program import (
     At,
     Axis,
@@ -32,7 +32,7 @@ from plait.dsl.program import (
     Size,
     fresh_axis,
 )
-from plait.dsl.show import show
+from plait.dsl.text.parse import parse_file, parse_text
 from program_forms import programs
 
 EXAMPLES = Path(__file__).parent.parent / "examples"

@@ -9,13 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plait.dsl import build
 from plait.dsl.arithmetic import SCALAR_OPS
-from plait.dsl.batch import expand_batch as expand_directly
+from plait.dsl.constructors import build
+from plait.dsl.constructors.batch import expand_batch as expand_directly
 from plait.dsl.errors import PlaitError
 from plait.dsl.mistakes import InvalidSize
 from plait.dsl.ops import OPS
-from plait.dsl.polynomial import Polynomial, as_polynomial, symbol_of
 from plait.dsl.program import (
     BATCH,
     Axis,
@@ -34,7 +33,16 @@ from plait.dsl.program import (
     fresh_axis,
     walk,
 )
-from plait.dsl.sizes import Binder, Sizes, axis_range, bind_sizes, evaluate_size, expand_batch, is_batch
+from plait.dsl.shapes.polynomial import Polynomial, as_polynomial, symbol_of
+from plait.dsl.shapes.sizes import (
+    Binder,
+    Sizes,
+    axis_range,
+    bind_sizes,
+    evaluate_size,
+    expand_batch,
+    is_batch,
+)
 from plait.dsl.source import Source, Span
 
 h, w, d, b, c, z = (Axis(name) for name in "hwdbcz")

@@ -19,9 +19,9 @@ from plait.compiler.algorithms.chunks import chain, in_parts
 from plait.compiler.kernels.kernel import Kernel, Load, Stream
 from plait.compiler.meaning.interpret import interpret
 from plait.compiler.rewrites.total import Totality
-from plait.dsl.build import size
+from plait.dsl.constructors.build import size
 from plait.dsl.program import Axis, Program, Reduce, Size
-from plait.dsl.size_forms import evaluate_size, program_axes
+from plait.dsl.shapes.size_forms import evaluate_size, program_axes
 from tiled import agrees, kernels, meant, read
 
 PROGRAMS: Mapping[str, str] = {

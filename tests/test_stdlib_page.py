@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from plait import stdlib
-from plait.dsl.layers import Layer
+from plait.dsl.python.layers import Layer
 from tree import ROOT
 
 PAGE = ROOT / "docs" / "stdlib.md"

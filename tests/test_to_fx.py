@@ -16,11 +16,11 @@ from plait.compiler.meaning.interpret import interpret
 from plait.compiler.meaning.memory import operands_of
 from plait.compiler.meaning.partial import Partial
 from plait.compiler.meaning.to_fx import META, Operation, Typed, to_fx
-from plait.dsl.domains import softmax
-from plait.dsl.functions import axes, near
 from plait.dsl.mistakes import AbsentOutput, AxisSizeMismatch, NotYet
 from plait.dsl.program import Const, Form, Leaf, Output, Program, Update
-from plait.dsl.value import AxisValue, Value
+from plait.dsl.python.domains import softmax
+from plait.dsl.python.functions import axes, near
+from plait.dsl.python.value import AxisValue, Value
 
 h, w, d = axes("h w d")
 dh, dw = near("dh dw", 1)

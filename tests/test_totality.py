@@ -17,11 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from denotation import Meaning
-from plait.dsl import build, build_special
-from plait.dsl.absence import absent
-from plait.dsl.algebra import surely_nonnegative
-from plait.dsl.grid import Grid, first_false
-from plait.dsl.presence import TRUE, Presence, presence, reads_data
+from plait.dsl.constructors import build, build_special
 from plait.dsl.program import (
     Axis,
     Carry,
@@ -36,8 +32,12 @@ from plait.dsl.program import (
     Scan,
     Size,
 )
-from plait.dsl.size_forms import axis_range
-from plait.dsl.totality import Analysis, absence_at, analyse, small_calls
+from plait.dsl.proofs.absence import absent
+from plait.dsl.proofs.algebra import surely_nonnegative
+from plait.dsl.proofs.grid import Grid, first_false
+from plait.dsl.proofs.presence import TRUE, Presence, presence, reads_data
+from plait.dsl.proofs.totality import Analysis, absence_at, analyse, small_calls
+from plait.dsl.shapes.size_forms import axis_range
 
 Operand = Form | Axis | int | float
 

@@ -15,7 +15,7 @@ from plait.compiler.gradient.derive import gradient
 from plait.compiler.gradient.residuals import Sums, keep
 from plait.compiler.pipeline import plan_program
 from plait.dsl.program import Reduce, walk
-from plait.dsl.sizes import bind_sizes
+from plait.dsl.shapes.sizes import bind_sizes
 from test_recompute import CIRCULAR
 from tree import ROOT
 

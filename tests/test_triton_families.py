@@ -16,9 +16,9 @@ from plait.backends.triton.layout import Layout
 from plait.backends.triton.names import unique
 from plait.compiler.gradient.derive import gradient
 from plait.compiler.kernels.kernel import Kernel
-from plait.dsl.batch import expand_batch
+from plait.dsl.constructors.batch import expand_batch
 from plait.dsl.program import Axis
-from plait.dsl.sizes import bind_sizes
+from plait.dsl.shapes.sizes import bind_sizes
 
 TARGETS = ("sm_80", "sm_90", "gfx942")
 SHARED = {"sm_80": 163 * 1024, "sm_90": 227 * 1024, "gfx942": 64 * 1024}

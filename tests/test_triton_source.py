@@ -29,10 +29,10 @@ from plait.backends.triton.options import Options, default_options
 from plait.backends.triton.printer import print_triton
 from plait.backends.triton.widths import fits_int32
 from plait.compiler.kernels.kernel import Carry, Let, StreamAxis
-from plait.dsl.batch import expand_batch
+from plait.dsl.constructors.batch import expand_batch
 from plait.dsl.errors import CompilerFault
 from plait.dsl.program import Axis
-from plait.dsl.sizes import bind_sizes
+from plait.dsl.shapes.sizes import bind_sizes
 from triton_cases import half
 
 

@@ -64,10 +64,10 @@ from plait import (
     when,
     zeros,
 )
-from plait.dsl.elaborate import elaborate
+from plait.dsl.elaboration.elaborate import elaborate
+from plait.dsl.elaboration.text_mixers import TextDefinition, parse_mixers
 from plait.dsl.mistakes import InvalidSyntax, UnknownAxis
-from plait.dsl.parse import parse_text
-from plait.dsl.text_mixers import TextDefinition, parse_mixers
+from plait.dsl.text.parse import parse_text
 
 b, c, d, h, m, n, t, w, z = axes("b c d h m n t w z")
 

@@ -12,9 +12,9 @@ from plait import parse
 from plait.compiler.fusion.unfused import pairs_in_memory
 from plait.compiler.gradient.derive import gradient
 from plait.compiler.pipeline import plan_program
-from plait.dsl.build import size
+from plait.dsl.constructors.build import size
 from plait.dsl.mistakes import NotFused, NotYet
-from plait.dsl.size_forms import evaluate_size
+from plait.dsl.shapes.size_forms import evaluate_size
 
 QKV = "q[t, d], k[t, d], v[t, d]"
 

@@ -14,7 +14,7 @@ from attention_unions import union_examples
 from interpreting import Interpreting
 from plait.compiler.gradient.derive import gradient
 from plait.compiler.pipeline import plan_program
-from plait.dsl.batch import expand_batch
+from plait.dsl.constructors.batch import expand_batch
 from strategies import Example
 
 

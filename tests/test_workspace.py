@@ -21,7 +21,7 @@ from plait.compiler.gradient.derive import gradient
 from plait.compiler.pipeline import plan_program
 from plait.compiler.rewrites.cuts import cuts
 from plait.compiler.rewrites.simplify import simplify
-from plait.dsl.batch import expand_batch
+from plait.dsl.constructors.batch import expand_batch
 
 SOFT = """mixer soft(x[b, c, h, w]) -> y[b, c, h, w], m[g]:
   near p, q: 1

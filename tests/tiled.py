@@ -15,12 +15,12 @@ from plait.compiler.kernels.written import Written
 from plait.compiler.meaning.interpret import interpret
 from plait.compiler.pipeline import Planned, plan_program, shape_forms, write_kernels
 from plait.compiler.schedules.schedule import Schedule, StreamSchedule, TileSchedule, WindowSchedule
-from plait.dsl.batch import expand_batch
-from plait.dsl.elaborate import elaborate
-from plait.dsl.parse import parse_text
+from plait.dsl.constructors.batch import expand_batch
+from plait.dsl.elaboration.elaborate import elaborate
 from plait.dsl.program import Axis, Form, Leaf, Program
-from plait.dsl.size_forms import evaluate_size
-from plait.dsl.sizes import bind_sizes
+from plait.dsl.shapes.size_forms import evaluate_size
+from plait.dsl.shapes.sizes import bind_sizes
+from plait.dsl.text.parse import parse_text
 
 SMALL = TileSchedule(
     width=8,

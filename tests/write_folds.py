@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-from plait.dsl import build
+from plait.dsl.constructors import build
 from plait.dsl.ops import ORDER, REDUCTIONS, Kind, reduce_kind
 from plait.dsl.program import BATCH, Axis, Form
 from writer import Axes, Rule, Writer, mul

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from plait.dsl import build
+from plait.dsl.constructors import build
 from plait.dsl.ops import OPS, ORDER, Kind, kind_of
 from plait.dsl.program import Const, Form
 from writer import Axes, Rule, Writer, add, mul

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from plait.dsl import build, build_special
+from plait.dsl.constructors import build, build_special
 from plait.dsl.ops import ORDER, Kind
 from plait.dsl.program import BATCH, Axis, Const, Coordinate, Form
 from writer import MOST_ENTRIES, Axes, Rule, Writer, add, mul, sub

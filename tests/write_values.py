@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from plait.dsl import build, build_special
+from plait.dsl.constructors import build, build_special
 from plait.dsl.ops import ORDER, Kind
 from plait.dsl.program import BATCH, Const, Coordinate, Form, Leaf, Role, Update
 from writer import Axes, Rule, Writer, add, mul

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from hypothesis import strategies as st
 
-from plait.dsl import build
+from plait.dsl.constructors import build
 from plait.dsl.ops import TOTAL_REDUCTIONS, Kind
 from plait.dsl.program import (
     BATCH,
@@ -38,7 +38,7 @@ from plait.dsl.program import (
     children,
     walk,
 )
-from plait.dsl.size_forms import Sizes, axis_range
+from plait.dsl.shapes.size_forms import Sizes, axis_range
 
 Axes = tuple[Axis, ...]
 T = TypeVar("T")

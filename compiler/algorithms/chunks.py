@@ -17,7 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import reduce
 
-from ...dsl.build import apply, low, otherwise, size
+from ...dsl.constructors.build import apply, low, otherwise, size
 from ...dsl.ops import TOTAL_REDUCTIONS
 from ...dsl.program import (
     BATCH,
@@ -33,7 +33,7 @@ from ...dsl.program import (
     fresh_axis,
     walk,
 )
-from ...dsl.size_forms import is_batch
+from ...dsl.shapes.size_forms import is_batch
 from ..fusion.attention_family import Attention, match_attention
 from ..fusion.contraction import contraction, is_fixed, is_product, parameter_axes
 from ..fusion.plan import no_kernel

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import prod
 
-from ...dsl.build import size
+from ...dsl.constructors.build import size
 from ...dsl.mistakes import InvalidSize
 from ...dsl.program import (
     AsIf,
@@ -37,7 +37,7 @@ from ...dsl.program import (
     children,
     walk,
 )
-from ...dsl.size_forms import evaluate_size
+from ...dsl.shapes.size_forms import evaluate_size
 from ..fusion.contraction import is_fixed
 from ..rewrites.rewrite import substitute
 from ..rewrites.simplify import rewrite_program

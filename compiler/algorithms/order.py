@@ -19,7 +19,7 @@ from functools import reduce
 from itertools import combinations
 from typing import Literal
 
-from ...dsl.build import apply, like_axis, size
+from ...dsl.constructors.build import apply, like_axis, size
 from ...dsl.program import (
     BATCH,
     At,

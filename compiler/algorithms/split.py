@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import reduce
 
-from ...dsl.build import apply
+from ...dsl.constructors.build import apply
 from ...dsl.program import Axis, Form, Piece, Program, Reduce
 from ..fusion.attention_family import Attention, match_attention
 from ..fusion.contraction import factors_of

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ...dsl.build import apply, low, size
-from ...dsl.presence import conjunction
+from ...dsl.constructors.build import apply, low, size
 from ...dsl.program import At, Axis, Const, Coordinate, Form, Map, Otherwise, When, fresh_axis
-from ...dsl.size_forms import evaluate_size
+from ...dsl.proofs.presence import conjunction
+from ...dsl.shapes.size_forms import evaluate_size
 from ..fusion.contraction import bases
 from ..rewrites.affine import affine, from_polynomial, normal, polynomial
 from ..rewrites.rewrite import rename

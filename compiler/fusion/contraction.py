@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache, reduce
 from math import gcd, prod
 
-from ...dsl.build import low, size
+from ...dsl.constructors.build import low, size
 from ...dsl.program import (
     AsIf,
     At,
@@ -31,7 +31,7 @@ from ...dsl.program import (
     children,
     walk,
 )
-from ...dsl.size_forms import evaluate_size, is_batch
+from ...dsl.shapes.size_forms import evaluate_size, is_batch
 from ..rewrites.affine import affine
 from ..rewrites.rewrite import substitute
 from .plan import Stored

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, replace
 
-from ...dsl.build import present
+from ...dsl.constructors.build import present
 from ...dsl.program import (
     AsIf,
     At,

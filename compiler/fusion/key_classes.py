@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from ...dsl.build import apply, low
-from ...dsl.presence import terms
+from ...dsl.constructors.build import apply, low
 from ...dsl.program import Axis, Const, Coordinate, Form, Map, Size, walk
+from ...dsl.proofs.presence import terms
 from ..rewrites.affine import affine
 from ..rewrites.residues import Classes, classes_of, only_residues, placed, remainder, residue
 from ..rewrites.rewrite import in_range

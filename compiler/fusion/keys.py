@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from ...dsl.build import apply, low, size
+from ...dsl.constructors.build import apply, low, size
 from ...dsl.ops import Kind
 from ...dsl.program import At, Axis, Const, Coordinate, Form, Map, Reduce, When
 from ..rewrites.affine import affine, is_positive, polynomial

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ...dsl.build import low, size
+from ...dsl.constructors.build import low, size
 from ...dsl.program import At, Axis, Const, Coordinate, Form, Leaf, Otherwise, Output, Program
 
 

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from ...dsl.build import apply, low, size
+from ...dsl.constructors.build import apply, low, size
 from ...dsl.program import At, Axis, Const, Coordinate, Form, Map, Otherwise, Reduce, Size, When, children
 from ..rewrites.affine import affine, polynomial
 from .contraction import contraction, epilogue, is_fixed, is_product, is_window, reduced_axes

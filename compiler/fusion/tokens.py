@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 from math import prod
 
-from ...dsl.build import size
+from ...dsl.constructors.build import size
 from ...dsl.program import (
     AsIf,
     At,
@@ -36,7 +36,7 @@ from ...dsl.program import (
     children,
     walk,
 )
-from ...dsl.size_forms import evaluate_size
+from ...dsl.shapes.size_forms import evaluate_size
 from ..rewrites.total import Totality
 from .contraction import bases, contraction, epilogue, inside, is_fixed, parameter_axes, reduced_axes
 from .graphs import condense, topological_order

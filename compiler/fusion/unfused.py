@@ -14,9 +14,9 @@ from collections.abc import Iterable, Mapping
 from itertools import combinations
 from math import prod
 
-from ...dsl.build import size
+from ...dsl.constructors.build import size
 from ...dsl.program import Axis, Form
-from ...dsl.size_forms import closed, evaluate_size
+from ...dsl.shapes.size_forms import closed, evaluate_size
 from .contraction import bases, is_fixed, parameter_axes
 from .plan import Plan, Stored
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from ...dsl.algebra import formula
-from ...dsl.build import size
+from ...dsl.constructors.build import size
 from ...dsl.ops import Kind
 from ...dsl.program import Axis, Form, Leaf, Map, Otherwise, Reduce, When, children, walk
-from ...dsl.size_forms import Extent, evaluate_size, is_batch
+from ...dsl.proofs.algebra import formula
+from ...dsl.shapes.size_forms import Extent, evaluate_size, is_batch
 from .plan import Group, Stored
 
 

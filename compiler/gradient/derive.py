@@ -13,12 +13,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from ...dsl.build import apply, like_axis, size
-from ...dsl.build_special import zeros
+from ...dsl.constructors.build import apply, like_axis, size
+from ...dsl.constructors.build_special import zeros
 from ...dsl.errors import raise_all
 from ...dsl.mistakes import KindMismatch, NotYet, ShadowedName, UnknownName
 from ...dsl.ops import SMOOTH
-from ...dsl.presence import conjunction
 from ...dsl.program import (
     AsIf,
     At,
@@ -41,6 +40,7 @@ from ...dsl.program import (
     children,
     walk,
 )
+from ...dsl.proofs.presence import conjunction
 from ..algorithms.linear import stream_linear_maps
 from ..rewrites.conditions import Conditions, optional_leaves
 from ..rewrites.rewrite import border, guarded, spread, substitute

@@ -11,10 +11,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 
-from ...dsl.build import apply, at, like_axis, otherwise, select, when
+from ...dsl.constructors.build import apply, at, like_axis, otherwise, select, when
 from ...dsl.mistakes import NotYet
-from ...dsl.presence import conjunction
 from ...dsl.program import BATCH, Const, Coordinate, Form, Map, Piece, Reduce
+from ...dsl.proofs.presence import conjunction
 
 Pullback = Callable[[Form, Map], "Form | None"]
 

@@ -24,7 +24,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 
-from ...dsl.build import apply, like_axis, low, make_axis, size
+from ...dsl.constructors.build import apply, like_axis, low, make_axis, size
 from ...dsl.program import (
     BATCH,
     Axis,

@@ -6,9 +6,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from ...dsl.build import apply, low, make_axis, size
-from ...dsl.presence import terms
+from ...dsl.constructors.build import apply, low, make_axis, size
 from ...dsl.program import BATCH, Axis, Const, Coordinate, Form, Map, Program, children, walk
+from ...dsl.proofs.presence import terms
 from ..rewrites.affine import from_polynomial, is_positive, polynomial
 
 TURNED: Mapping[str, str] = {"minimum": "maximum", "maximum": "minimum"}

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from ...dsl.build import apply, low, make_axis, size
+from ...dsl.constructors.build import apply, low, make_axis, size
 from ...dsl.program import BATCH, At, Axis, Const, Coordinate, Form, Map, Piece, Place, Reduce
 from ..rewrites.affine import affine, is_positive, normal, unturned
 from ..rewrites.rewrite import guarded

@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import Literal
 
-from ...dsl.build import present
+from ...dsl.constructors.build import present
 from ...dsl.program import (
     BATCH,
     Const,

@@ -35,8 +35,8 @@ from ...dsl.program import (
     Size,
     When,
 )
-from ...dsl.size_forms import axis_range
-from ...dsl.sizes import bind_sizes
+from ...dsl.shapes.size_forms import axis_range
+from ...dsl.shapes.sizes import bind_sizes
 from .memory import Step, check_memory, not_yet, operands_of, plan
 from .operations import OPERATIONS
 from .partial import (

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ...dsl.ops import Kind
 from ...dsl.program import BATCH, Axis, Scalar
-from ...dsl.size_forms import Extent, axis_range
+from ...dsl.shapes.size_forms import Extent, axis_range
 
 Sizes = Mapping[Axis, Extent]
 """What a call says: a size for each signature axis, a tuple for `...`."""

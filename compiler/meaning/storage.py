@@ -13,7 +13,7 @@ from ...dsl.errors import CompilerFault
 from ...dsl.mistakes import AbsentOutput, AxisSizeMismatch, InvalidArgument, UnknownArgument, WrongDtype
 from ...dsl.ops import Kind
 from ...dsl.program import BATCH, Axis, Declaration, Form, Item, Program
-from ...dsl.size_forms import axis_range
+from ...dsl.shapes.size_forms import axis_range
 from ...dsl.source import Span
 from .partial import DTYPES, Partial, Sizes, batch, box, partial
 

@@ -22,7 +22,7 @@ from torch.fx import Graph, GraphModule, Node
 
 from ...dsl.ops import Kind
 from ...dsl.program import Axis, Const, Coordinate, Declaration, Form, Leaf, Map, Program, Reduce, Size
-from ...dsl.sizes import bind_sizes
+from ...dsl.shapes.sizes import bind_sizes
 from ...dsl.source import Span
 from .interpret import evaluate
 from .memory import operands_of, plan

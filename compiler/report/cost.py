@@ -21,9 +21,9 @@ from dataclasses import dataclass, field
 from math import prod
 from typing import Literal
 
-from ...dsl import algebra
 from ...dsl.program import Axis, Form, Leaf, Size, walk
-from ...dsl.size_forms import Extent, evaluate_size, size_operands
+from ...dsl.proofs import algebra
+from ...dsl.shapes.size_forms import Extent, evaluate_size, size_operands
 from ..fusion.plan import Group, Stored
 from ..fusion.work import Term, formula_of, least_bytes, operations, word_of
 from ..kernels.kernel import Buffer, Dot, Fold, Kernel, Let, Load, Operand, Statement, Store

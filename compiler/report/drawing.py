@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from html import escape
 
 from ...dsl.program import At, Axis, Coordinate, Form, Leaf, Map, Otherwise, Place, Reduce, When
-from ...dsl.size_forms import Extent
+from ...dsl.shapes.size_forms import Extent
 from ..fusion.contraction import inside
 from ..fusion.fuse import form_of
 from ..fusion.plan import Plan, Stored, trivial

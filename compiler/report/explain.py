@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from textwrap import fill
 
 from ...dsl.program import Axis
-from ...dsl.size_forms import Extent
+from ...dsl.shapes.size_forms import Extent
 from ..fusion.plan import Group, Plan, Stored
 from ..fusion.unfused import pairs_in_memory
 from ..fusion.work import traffic, traffic_at

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ...dsl.errors import PlaitError
 from ...dsl.program import Axis, Output, Program
-from ...dsl.size_forms import Extent
+from ...dsl.shapes.size_forms import Extent
 from ..fusion.work import word_of
 from .receptive import Field, middle, moved_axes, receptive_fields, small_sizes
 

@@ -7,9 +7,9 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
 
-from ...dsl.build import size
+from ...dsl.constructors.build import size
 from ...dsl.program import At, Axis, Form, Leaf, Map, Place, Reduce, walk
-from ...dsl.size_forms import Extent, evaluate_size
+from ...dsl.shapes.size_forms import Extent, evaluate_size
 from ..algorithms.chunks import PART, part_axes
 from ..fusion.contraction import contraction, inside
 from ..fusion.plan import Group, Stored

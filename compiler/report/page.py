@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from html import escape
 
 from ...dsl.program import Axis
-from ...dsl.size_forms import Extent
+from ...dsl.shapes.size_forms import Extent
 from ..pipeline import Planned
 from .cost import Machine
 from .drawing import colour, kernels_drawn, values_drawn

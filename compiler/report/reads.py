@@ -12,9 +12,9 @@ from itertools import product
 from math import prod
 
 from ...dsl.arithmetic import SCALAR_OPS
-from ...dsl.build import size
+from ...dsl.constructors.build import size
 from ...dsl.program import Axis, Form, Leaf
-from ...dsl.size_forms import Extent, evaluate_size
+from ...dsl.shapes.size_forms import Extent, evaluate_size
 from ..fusion.plan import Stored
 from ..fusion.work import Term
 from ..kernels.kernel import Buffer, Let, Load, Operand, every

@@ -14,7 +14,7 @@ from math import prod
 import torch
 from torch import Tensor
 
-from ...dsl.build import size
+from ...dsl.constructors.build import size
 from ...dsl.program import (
     AsIf,
     At,
@@ -30,7 +30,7 @@ from ...dsl.program import (
     When,
     walk,
 )
-from ...dsl.size_forms import axis_range, evaluate_size, is_batch
+from ...dsl.shapes.size_forms import axis_range, evaluate_size, is_batch
 from ..meaning.interpret import evaluate
 from ..meaning.memory import operands_of
 from ..meaning.partial import Partial, box

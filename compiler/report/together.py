@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from math import prod
 
 from ...dsl.program import Axis
-from ...dsl.size_forms import Extent, evaluate_size
+from ...dsl.shapes.size_forms import Extent, evaluate_size
 from ..fusion.work import word_of
 from ..kernels.phases import Phased
 from ..pipeline import Planned

@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ...dsl import algebra
 from ...dsl.arithmetic import SCALAR_OPS
 from ...dsl.errors import CompilerFault
+from ...dsl.proofs import algebra
 from ..kernels.kernel import (
     FAR,
     Dot,
@@ -33,7 +33,7 @@ from ..kernels.kernel import (
 )
 
 Number = Any
-"""An int, or an expression of `dsl.algebra`."""
+"""An int, or an expression of `dsl.proofs.algebra`."""
 
 
 @dataclass(frozen=True, slots=True)

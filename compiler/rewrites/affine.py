@@ -13,11 +13,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
-from ...dsl.bounds import OPPOSITE, Bounds
-from ...dsl.build import apply, low, size
-from ...dsl.polynomial import TooHard
+from ...dsl.constructors.build import apply, low, size
 from ...dsl.program import Axis, Const, Coordinate, Form, Map, Size, walk
-from ...dsl.size_forms import is_batch
+from ...dsl.proofs.bounds import OPPOSITE, Bounds
+from ...dsl.shapes.polynomial import TooHard
+from ...dsl.shapes.size_forms import is_batch
 
 Monomial = tuple[Form, ...]
 """Atoms in the order of `_order`, repeated for powers; () is the constant."""
@@ -312,7 +312,7 @@ def is_positive(form: Form) -> bool:
 
 
 PROOF_WORK = 2_000
-"""What a proof may cost, in steps of `dsl.bounds`."""
+"""What a proof may cost, in steps of `dsl.proofs.bounds`."""
 
 
 @lru_cache(maxsize=4096)

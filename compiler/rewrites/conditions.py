@@ -1,6 +1,6 @@
 """Where a value is present, as conditions that rewriting can compare.
 
-`dsl.presence` gives the checker one exact predicate with the reasons of its parts. Here the same fact is
+`dsl.proofs.presence` gives the checker one exact predicate with the reasons of its parts. Here the same fact is
 a tuple of total predicates, with reads pushed into them and what is proved left out, so that one mask is
 seen to follow from another: `Conditions().of(x)` hold together exactly at P(x), and () says that x is
 total. Where that would grow too long, the answer is `present(x)` itself.
@@ -11,9 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 
-from ...dsl.build import apply, low, present, size
+from ...dsl.constructors.build import apply, low, present, size
 from ...dsl.ops import TOTAL_REDUCTIONS
-from ...dsl.presence import answers_for_one_piece, conjunction
 from ...dsl.program import (
     BATCH,
     AsIf,
@@ -38,7 +37,8 @@ from ...dsl.program import (
     children,
     walk,
 )
-from ...dsl.size_forms import is_batch
+from ...dsl.proofs.presence import answers_for_one_piece, conjunction
+from ...dsl.shapes.size_forms import is_batch
 from .affine import known
 from .rewrite import guarded, in_range, pushed, surely_present
 

@@ -30,7 +30,7 @@ from ...dsl.program import (
     When,
     walk,
 )
-from ...dsl.size_forms import program_axes
+from ...dsl.shapes.size_forms import program_axes
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
-from ...dsl.build import apply, low, make_axis, size
+from ...dsl.constructors.build import apply, low, make_axis, size
 from ...dsl.program import Axis, Const, Coordinate, Form, Map
 from .affine import Monomial, Polynomial, divided, from_polynomial, polynomial
 

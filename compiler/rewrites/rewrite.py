@@ -10,10 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ...dsl.build import apply, like_axis, low
+from ...dsl.constructors.build import apply, like_axis, low
 from ...dsl.errors import CompilerFault
 from ...dsl.ops import TOTAL_REDUCTIONS
-from ...dsl.presence import conjunction, inside
 from ...dsl.program import (
     AsIf,
     At,
@@ -39,6 +38,7 @@ from ...dsl.program import (
     children,
     walk,
 )
+from ...dsl.proofs.presence import conjunction, inside
 from .affine import known, normal
 
 # --- forms with other operands

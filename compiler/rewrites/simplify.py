@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from ...dsl.build import apply
+from ...dsl.constructors.build import apply
 from ...dsl.errors import CompilerFault
 from ...dsl.memo import Memo
 from ...dsl.ops import TOTAL_REDUCTIONS

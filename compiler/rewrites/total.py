@@ -8,9 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import partial, reduce
 
-from ...dsl.build import apply, size
+from ...dsl.constructors.build import apply, size
 from ...dsl.ops import TOTAL_REDUCTIONS
-from ...dsl.presence import Presence, answers_for_one_piece, conjunction, terms
 from ...dsl.program import (
     BATCH,
     AsIf,
@@ -27,9 +26,10 @@ from ...dsl.program import (
     Size,
     walk,
 )
-from ...dsl.prove import QUICK, Prover
-from ...dsl.requirements import prover_of
-from ...dsl.size_forms import is_batch, program_axes
+from ...dsl.proofs.presence import Presence, answers_for_one_piece, conjunction, terms
+from ...dsl.proofs.prove import QUICK, Prover
+from ...dsl.proofs.requirements import prover_of
+from ...dsl.shapes.size_forms import is_batch, program_axes
 from .conditions import Conditions, optional_leaves
 from .simplify import Rewriter, rewrite_program
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from ...dsl.build import apply
+from ...dsl.constructors.build import apply
 from ...dsl.program import AsIf, At, Axis, Const, Coordinate, Form, Map, OnGradient, When
 from ..fusion.keys import Key
 from ..kernels.kernel import Operand, StreamAxis

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from ...dsl.build import low, size
+from ...dsl.constructors.build import low, size
 from ...dsl.program import At, Axis, Const, Coordinate, Form, Map, fresh_axis
 from ..kernels.kernel import Local, Operand
 from ..kernels.kernel_builder import Builder

@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from ...dsl.arithmetic import SCALAR_OPS, UNDEFINED
-from ...dsl.build import low, size
+from ...dsl.constructors.build import low, size
 from ...dsl.errors import CompilerFault
 from ...dsl.ops import Kind
 from ...dsl.program import (
@@ -31,7 +31,7 @@ from ...dsl.program import (
     When,
     walk,
 )
-from ...dsl.size_forms import is_batch
+from ...dsl.shapes.size_forms import is_batch
 from ..fusion.plan import Stored
 from ..fusion.work import word_of
 from ..kernels.kernel import Carry, Operand, StreamAxis

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
-from ...dsl.build import apply, size
+from ...dsl.constructors.build import apply, size
 from ...dsl.program import Axis, Const, Form, Leaf
 from ..fusion.plan import Plan, Stored
 from ..kernels.kernel import Dot, Fold, Kernel, Operand, Stream, every

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from math import isqrt
 
-from ...dsl.presence import terms
 from ...dsl.program import Axis, Const, Coordinate, Form, Map
+from ...dsl.proofs.presence import terms
 
 Range = tuple[int | None, int | None]
 """The least and the greatest value; None where there is none."""

@@ -19,9 +19,9 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from math import gcd, prod
 
-from ...dsl.build import size
+from ...dsl.constructors.build import size
 from ...dsl.program import At, Axis, Form, Reduce
-from ...dsl.size_forms import is_batch
+from ...dsl.shapes.size_forms import is_batch
 from ..fusion.contraction import (
     MOST_TAPS,
     Constant,

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isqrt
 
-from ...dsl.build import apply, low
+from ...dsl.constructors.build import apply, low
 from ...dsl.program import At, Axis, Const, Coordinate, Form, Leaf, Map, Reduce, Size
 from ..fusion.keys import ONE, Key
 from ..kernels.kernel import FAR, Operand

@@ -12,7 +12,7 @@ from math import prod
 
 from ...dsl.ops import Kind
 from ...dsl.program import At, Axis, Coordinate, Form, Map, Otherwise, Piece, Reduce, children, walk
-from ...dsl.size_forms import is_batch
+from ...dsl.shapes.size_forms import is_batch
 from ..fusion.contraction import contraction, factors_of
 from ..kernels.kernel import Carry, Local, Operand, StreamAxis
 from ..kernels.kernel_builder import Tile

@@ -19,9 +19,9 @@ from dataclasses import dataclass, field
 from itertools import product
 from math import prod
 
-from ...dsl.build import low, size
+from ...dsl.constructors.build import low, size
 from ...dsl.program import At, Axis, Form, Leaf, Map, Reduce
-from ...dsl.size_forms import is_batch
+from ...dsl.shapes.size_forms import is_batch
 from ..fusion.contraction import factors_of, inside
 from ..fusion.plan import Stored
 from ..kernels.kernel import Carry, Grid, Kernel, Operand, RealType, StreamAxis

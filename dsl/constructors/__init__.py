@@ -1,0 +1,1 @@
+"""The checked constructors of forms, which both spellings go through."""

@@ -1,0 +1,1 @@
+"""What holds for all sizes: presence, bounds, and what a program must keep."""

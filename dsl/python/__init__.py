@@ -1,0 +1,1 @@
+"""The Python spelling: values that are traced."""

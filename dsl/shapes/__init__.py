@@ -1,0 +1,1 @@
+"""Sizes: integer polynomials, the formulas of sizes, and their binding from shapes."""

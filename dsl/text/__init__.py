@@ -1,0 +1,1 @@
+"""Reading a text: tokens, the grammar, the syntax tree and its scopes."""
