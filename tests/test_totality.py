@@ -12,12 +12,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+import sympy
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from denotation import Meaning
+from plait.dsl.arithmetic import SCALAR_OPS
 from plait.dsl.constructors import build, build_special
+from plait.dsl.mistakes import KindMismatch
+from plait.dsl.ops import OPS, Op
 from plait.dsl.program import (
     Axis,
     Carry,
@@ -33,7 +37,7 @@ from plait.dsl.program import (
     Size,
 )
 from plait.dsl.proofs.absence import absent
-from plait.dsl.proofs.algebra import surely_nonnegative
+from plait.dsl.proofs.algebra import expression, surely_nonnegative
 from plait.dsl.proofs.grid import Grid, first_false
 from plait.dsl.proofs.presence import TRUE, Presence, presence, reads_data
 from plait.dsl.proofs.totality import Analysis, absence_at, analyse, small_calls
@@ -583,3 +587,16 @@ def test_a_size_may_be_compared() -> None:
     assert verdict(build.when(op("ge", Size(h), 1), y)) == "proved"
     assert verdict(build.when(op("ge", Size(h), 2), y)) == "refuted"
     assert verdict(build.when(op("ge", Size(h), 2), y), op("gt", Size(h), 1)) == "proved"
+
+
+@pytest.mark.parametrize("op", [op for op in OPS.values() if op.name in SCALAR_OPS], ids=lambda op: op.name)
+def test_reports_know_all_arithmetic_on_sizes(op: Op) -> None:
+    """A report of a program with `sign(size(h))` ended in KeyError."""
+    h = Axis("h")
+    try:
+        form = build.apply(op.name, *(build.size(h), Const(3))[: op.arity])
+    except KindMismatch:
+        return  # no arithmetic on whole numbers
+    if form.kind == "int":
+        symbol = sympy.Symbol("h", positive=True, integer=True)
+        assert expression(form).subs(symbol, 7) == SCALAR_OPS[op.name](*(7, 3)[: op.arity])

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 
 from ...dsl.program import Axis, Form, Piece, Program, Reduce, walk
 from ..fusion.attention_family import Attention, match_attention
-from ..fusion.contraction import epilogue, factors_of, is_fixed, parameter_axes, product
+from ..fusion.contraction import epilogue, factors_of, is_fixed, is_of_parameters, parameter_axes, product
 from ..fusion.keys import peel
 from ..fusion.sum_family import StreamedSum, match_sum
 from ..rewrites.conditions import Conditions, optional_leaves
@@ -64,8 +64,9 @@ def one_contraction(form: Form, fixed: frozenset[Axis]) -> Form | None:
     mixed = {axis for each in others for axis in each.axes} - set(factors[place].axes) | set(sums.axes)
     if set(nested.axes) & {*form.axes, *(axis for each in others for axis in each.axes)}:
         return None
-    if not all(is_fixed(axis, fixed) for axis in mixed) or len(factors_of(nested.value)) < 2:
-        return None
+    met = [each for each in factors_of(nested.value) if not is_of_parameters(each)]
+    if not all(is_fixed(axis, fixed) for axis in mixed) or len(met) < 2:
+        return None  # a linear layer is stored: it has an entry a token, not one a pair
     value = product((*others, *factors_of(nested.value)))
     return Reduce("sum", (Piece(value, (*sums.axes, *nested.axes)),), span=form.span)
 

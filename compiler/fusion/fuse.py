@@ -39,7 +39,7 @@ from .attention_family import Attention, asked, match_attention, must_store
 from .contraction import like_a_weight, parameter_axes
 from .graphs import condense, topological_order
 from .plan import Edge, Group, Plan, Stored, no_kernel, trivial
-from .sum_family import StreamedSum, match_sum, sums_store
+from .sum_family import StreamedSum, match_sum, runs_along_the_result, sums_store
 from .tile_group import TileGroup, pointwise_in
 
 MOST_WORK = 400
@@ -222,6 +222,8 @@ class Fusion:
             dots = match.inner if isinstance(match, StreamedSum) and not match.folds else ()
             if dots and all(like_a_weight(each.form, self.program) for each in dots):
                 match = "its contractions are as large as weights"
+            elif isinstance(match, StreamedSum) and runs_along_the_result(match):
+                match = "its contraction has one value for all entries"
             self.sums[form] = match
         return self.sums[form]
 

@@ -25,6 +25,7 @@ from ...dsl.program import (
     AsIf,
     At,
     Axis,
+    Coordinate,
     Form,
     Leaf,
     Map,
@@ -80,6 +81,19 @@ class StreamedSum:
     @property
     def channels(self) -> tuple[Axis, ...]:
         return tuple(dict.fromkeys(axis for each in self.inner for axis in each.channels))
+
+
+def runs_along_the_result(match: StreamedSum) -> bool:
+    """Whether nothing but products is made of contractions over an axis of the result, read elsewhere there, as in
+    sum[d](q[t, d] * sum[s](k[t: s] * v[t: s])): what they give is what all t share, and is better stored than kept for
+    all t in a tile."""
+    own, channels = set(match.root.axes), set(match.channels)
+    plain = not any(part for weight in match.weights for part in _not_linear(weight))
+    return plain and any(
+        axis in own and channels & set(index.axes) and index != Coordinate(axis)
+        for each in match.inner
+        for axis, index in each.key.indices.items()
+    )
 
 
 def match_sum(form: Form) -> StreamedSum | str:

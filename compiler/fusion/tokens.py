@@ -280,9 +280,15 @@ class Cuts:
         return sum(self.tokens.reals(each, self.grid) or 0 for each in self._least(forms))
 
     def _least(self, forms: list[Form]) -> list[Form]:
-        """Those that are not made of another one and of weights, entry by entry."""
-        roots = set(self.plan.program.roots)
-        return [each for each in forms if each in roots or not self._of_another(each, forms)]
+        """Those that are not made of another one and of weights, entry by entry, or are tensors for who reads them."""
+        whole = self._whole()
+        return [each for each in forms if each in whole or not self._of_another(each, forms)]
+
+    def _whole(self) -> set[Form]:
+        """The results, and what streams read in place."""
+        others = (group for group in self.plan.groups if group.family != "tiles")
+        read = {form for group in others for form in self.plan.read_by(group)}
+        return {*self.plan.program.roots, *(read & set(self.own))}
 
     def _of_another(self, form: Form, stored: Collection[Form]) -> bool:
         others = {each for each in stored if each != form and set(each.axes) == set(form.axes)}

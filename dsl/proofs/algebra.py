@@ -35,6 +35,10 @@ def surely_nonnegative(terms: Mapping[tuple[int, ...], int], nonnegative: Callab
     return sign > 0 or content == 0
 
 
+KEEPING = ("floor", "ceil", "round", "trunc", "conj", "precise", "to_int")
+"""The operations that leave a whole number as it is."""
+
+
 def expression(form: Form) -> Any:
     """Arithmetic on sizes as a sympy expression in positive integer symbols, one a signature axis, and one an axis
     whose size is a quotient of sizes: such formulas grow when they are put into each other."""
@@ -43,8 +47,9 @@ def expression(form: Form) -> Any:
     operations = {
         "add": lambda a, b: a + b, "sub": lambda a, b: a - b, "mul": lambda a, b: a * b, "neg": lambda a: -a,
         "floordiv": lambda a, b: sympy.floor(a / b), "mod": sympy.Mod, "minimum": sympy.Min,
-        "maximum": sympy.Max, "pow": lambda a, b: a**b, "abs": sympy.Abs,
+        "maximum": sympy.Max, "pow": lambda a, b: a**b, "abs": sympy.Abs, "sign": sympy.sign,
     }  # fmt: skip
+    operations |= dict.fromkeys(KEEPING, lambda a: a)
     made: dict[Form, Any] = {}
     for each in walk((form,), lambda form: () if _quotient(form) else size_operands(form)):
         match each:
