@@ -35,6 +35,7 @@ INLINE mask allb(bool x) { return mask{} - (decltype(mask{}[0] + 0))(x ? 1 : 0);
 INLINE vec load(const real *p) { vec r; memcpy(&r, p, sizeof r); return r; }
 INLINE void store(real *p, vec v) { memcpy(p, &v, sizeof v); }
 INLINE vec to_real(ivec x) { return __builtin_convertvector(x, vec); }
+INLINE vec to_real(vec x) { return x; } // what is a real stays one
 INLINE mask to_mask(imask x) { return __builtin_convertvector(x, mask); }
 INLINE bool any_lane(mask m) { unsigned long w[sizeof m / 8], r = 0; memcpy(w, &m, sizeof m); for (unsigned i = 0; i < sizeof m / 8; i++) r |= w[i]; return r != 0; }
 // maximum and minimum hand on a NaN from either side, as torch does
