@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from ...dsl.memo import Memo
 from ...dsl.program import Axis, Form, Piece, Program, Reduce, walk
 from ..fusion.attention_family import Attention, match_attention
 from ..fusion.contraction import epilogue, factors_of, is_fixed, is_of_parameters, parameter_axes, product
@@ -27,8 +28,14 @@ from ..rewrites.simplify import Rewriter, rewrite_program
 
 def stream_linear_maps(program: Program) -> Program:
     """The program with scores that are linear maps of contractions as one contraction each, and with the maps of
-    what streams after it; the same object where there are none."""
-    fixed = parameter_axes(program) | {axis for axis, _ in program.fixed}
+    what streams after it; the same object where there are none. Its gradient, what is kept for that, and its plan ask
+    for it one after another."""
+    return _mapped(program) or program
+
+
+def _maps_streamed(program: Program) -> Program | None:
+    """The same, or None where there are no such maps: what is remembered of a program does not hold it."""
+    given, fixed = program, parameter_axes(program) | {axis for axis, _ in program.fixed}
     nests = dict(_nests(program, fixed))
     if nests:
         known = {form: made for form, made in nests.items() if form in _met(program, nests, fixed)}
@@ -38,7 +45,11 @@ def stream_linear_maps(program: Program) -> Program:
         """sum[s](sum[h](w * x) * v) -> sum[h](w * sum[s](x * v))"""
         return mapped_after(form, fixed)
 
-    return rewrite_program(program, Rewriter({Reduce: (rule,)}, Conditions(optional_leaves(program))))
+    made = rewrite_program(program, Rewriter({Reduce: (rule,)}, Conditions(optional_leaves(program))))
+    return None if made is given else made
+
+
+_mapped = Memo(_maps_streamed)
 
 
 def _nests(program: Program, fixed: frozenset[Axis]) -> Iterator[tuple[Form, Form]]:

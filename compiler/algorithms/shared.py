@@ -18,8 +18,7 @@ from dataclasses import dataclass
 
 from ...dsl.program import Axis, Form, Map, Piece, Program, Reduce
 from ..fusion.contraction import factors_of
-from ..rewrites.rewrite import substitute
-from ..rewrites.simplify import rewrite_program
+from ..rewrites.simplify import replaced
 from ..rewrites.total import Totality
 
 
@@ -57,7 +56,7 @@ def share(program: Program) -> Program:
                 mapping |= _beside(apart, sums, total)
                 mapping[each.form] = _times(each.fixed, apart.form)
                 break
-    return _replaced(program, mapping)
+    return replaced(program, mapping)
 
 
 def _alike(program: Program) -> Program:
@@ -68,17 +67,7 @@ def _alike(program: Program) -> Program:
         kept = first.setdefault((each.key, frozenset(Counter(each.fixed).items())), each.form)
         if kept != each.form:
             mapping[each.form] = kept
-    return _replaced(program, mapping)
-
-
-def _replaced(program: Program, mapping: Mapping[Form, Form]) -> Program:
-    """The program with other forms in some places. What is put there is rewritten by the mapping too: what stayed as
-    it was would be another value than the one that its other readers have, with all that it is made of."""
-    closed: dict[Form, Form] = {}
-    for form in program.forms:
-        if form in mapping and mapping[form] != form:
-            closed[form] = substitute(mapping[form], closed)
-    return rewrite_program(program, lambda form: substitute(form, closed)) if closed else program
+    return replaced(program, mapping)
 
 
 def _sums(program: Program) -> list[Sum]:

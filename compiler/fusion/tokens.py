@@ -215,7 +215,13 @@ class Cuts:
     plan: Plan
     grid: frozenset[Axis]
     own: Collection[Form]
-    known: dict[Form, bool] = field(default_factory=dict[Form, bool])
+    whole: frozenset[Form] = field(init=False)
+    """What is stored as it is: results, and what streams read in place."""
+
+    def __post_init__(self) -> None:
+        streams = (group for group in self.plan.groups if group.family != "tiles")
+        read = {form for group in streams for form in self.plan.read_by(group)}
+        self.whole = frozenset((*self.plan.program.roots, *(read & set(self.own))))
 
     def of(self, group: Group) -> list[Form]:
         """What a reader needs of the cluster; all that it reads of it where it is no tile kernel."""
@@ -280,15 +286,8 @@ class Cuts:
         return sum(self.tokens.reals(each, self.grid) or 0 for each in self._least(forms))
 
     def _least(self, forms: list[Form]) -> list[Form]:
-        """Those that are not made of another one and of weights, entry by entry, or are tensors for who reads them."""
-        whole = self._whole()
-        return [each for each in forms if each in whole or not self._of_another(each, forms)]
-
-    def _whole(self) -> set[Form]:
-        """The results, and what streams read in place."""
-        others = (group for group in self.plan.groups if group.family != "tiles")
-        read = {form for group in others for form in self.plan.read_by(group)}
-        return {*self.plan.program.roots, *(read & set(self.own))}
+        """Those that are stored as they are, or not made of another one and of weights, entry by entry."""
+        return [each for each in forms if each in self.whole or not self._of_another(each, forms)]
 
     def _of_another(self, form: Form, stored: Collection[Form]) -> bool:
         others = {each for each in stored if each != form and set(each.axes) == set(form.axes)}

@@ -31,7 +31,7 @@ from ...dsl.program import (
 )
 from .affine import normal
 from .conditions import Conditions, optional_leaves
-from .rewrite import border, compose, guarded, push_read, rebuild, spread, surely_present
+from .rewrite import border, compose, guarded, push_read, rebuild, spread, substitute, surely_present
 
 Rule = Callable[[Form, Conditions], "Form | None"]
 
@@ -102,6 +102,16 @@ def rewrite_program(program: Program, rewriter: Callable[[Form], Form]) -> Progr
     there = set(made.forms)
     names = ((name, rewriter(form)) for name, form in program.names)
     return replace(made, names=tuple((name, form) for name, form in names if form in there))
+
+
+def replaced(program: Program, mapping: Mapping[Form, Form]) -> Program:
+    """The program with other forms in some places. What is put there is rewritten by the mapping too: what stayed as
+    it was would be another value than the one that its other readers have, with all that it is made of."""
+    closed: dict[Form, Form] = {}
+    for form in program.forms:
+        if form in mapping and mapping[form] != form:
+            closed[form] = substitute(mapping[form], closed)
+    return rewrite_program(program, lambda form: substitute(form, closed)) if closed else program
 
 
 # --- scalar operations

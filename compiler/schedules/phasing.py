@@ -88,10 +88,8 @@ def _run(results: Sequence[str], written: Mapping[str, Written]) -> list[Written
 
 
 def grouped(run: Sequence[Written], name: str, stored: Mapping[Form, Stored]) -> Phased | None:
-    """Kernels as the phases of one; None where they have no image in common, or one has nothing to do with those
-    before it."""
-    if any(_apart(run[:i], each) for i, each in enumerate(run) if i):
-        return None
+    """Kernels as the phases of one, each of which has to do with those before it; None where they have no image in
+    common."""
     images = _images(run)
     levels = _levels(run)
     if not images or max(levels) == 0:
